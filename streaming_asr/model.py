@@ -1,0 +1,171 @@
+"""Owns the acoustic model: log-mel frames and a state in, token log-probabilities and the next state out.
+
+A stack of unidirectional recurrent layers that steps once per ``frames_per_step`` (60 ms) and predicts
+``outputs_per_step`` (2) output frames of 30 ms at each step: the low rate halves the cost of recurrence, the two
+predictions keep the output fine enough for phones (multi-frame prediction: Vanhoucke et al., ICASSP 2013; lower frame
+rate: Pundak and Sainath, Interspeech 2016). No step sees any audio after its own 60 ms.
+
+The state is an explicit value (`ModelState`); the module holds none. Must not know words, streams or sockets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from .errors import ModelError
+from .features import FRAME_SHIFT_SECONDS, NUM_MEL_BINS
+from .tokens import NUM_TOKENS
+
+Cell = Literal["lstm", "gru", "rnn"]
+_CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of the network. Frames are log-mel frames of 10 ms."""
+
+    cell: Cell = "lstm"
+    num_layers: int = 5
+    hidden_size: int = 512
+    frames_per_step: int = 6  # 60 ms a step
+    context_frames: int = 3  # past frames that a step sees again beside its own
+    outputs_per_step: int = 2  # output frames a step, 30 ms each
+    num_tokens: int = NUM_TOKENS
+    num_mel_bins: int = NUM_MEL_BINS
+
+    def __post_init__(self) -> None:
+        if self.cell not in _CELLS:
+            raise ModelError(f"unknown cell {self.cell!r}; one of {', '.join(_CELLS)}")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "cell" and not (isinstance(value, int) and 1 <= value <= 65536):
+                raise ModelError(f"{field.name} must be a whole number from 1 to 65536, not {value!r}")
+        if self.context_frames > self.frames_per_step:
+            raise ModelError("context_frames must not exceed frames_per_step")
+
+    @property
+    def step_seconds(self) -> float:
+        """Audio per step."""
+        return self.frames_per_step * FRAME_SHIFT_SECONDS
+
+    @property
+    def output_frame_seconds(self) -> float:
+        """Audio per output frame."""
+        return self.step_seconds / self.outputs_per_step
+
+
+class ModelState(NamedTuple):
+    """What one batch of streams carries from step to step. B streams, L layers, H hidden units, C context frames."""
+
+    context: Tensor  # [B, C, 80] the last frames seen, normalized
+    hidden: Tensor  # [L, B, H]
+    cell: Tensor  # [L, B, H]; unused (zero) for GRU and plain RNN
+
+
+class AcousticModel(nn.Module):
+    """See the module's docstring. Build one from a config, or read one with `load_model`."""
+
+    mean: Tensor
+    inverse_stddev: Tensor
+
+    def __init__(self, config: ModelConfig, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.config = config
+        size = config.hidden_size
+        self.register_buffer("mean", torch.zeros(config.num_mel_bins))
+        self.register_buffer("inverse_stddev", torch.ones(config.num_mel_bins))
+        window = config.context_frames + config.frames_per_step
+        self.input = nn.Linear(window * config.num_mel_bins, size)
+        self.input_norm = nn.LayerNorm(size)
+        self.layers = nn.ModuleList(_CELLS[config.cell](size, size, batch_first=True) for _ in range(config.num_layers))
+        self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(config.num_layers))
+        self.output = nn.Linear(size, config.outputs_per_step * config.num_tokens)
+        self.dropout = nn.Dropout(dropout)
+
+    def initial_state(self, batch_size: int) -> ModelState:
+        """State before the first sample."""
+        config, like = self.config, self.mean
+        shape = (config.num_layers, batch_size, config.hidden_size)
+        return ModelState(
+            like.new_zeros(batch_size, config.context_frames, config.num_mel_bins),
+            like.new_zeros(shape),
+            like.new_zeros(shape),
+        )
+
+    def forward(self, frames: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+        """Steps all streams over the same number of steps.
+
+        frames: float32 [B, S * frames_per_step, 80], log-mel as `features` makes them.
+        Returns log-probabilities, float32 [B, S * outputs_per_step, V], and the next state.
+        """
+        config = self.config
+        frames = (frames - self.mean) * self.inverse_stddev
+        num_streams, num_frames, num_bins = frames.shape
+        joined = torch.cat((state.context, frames), dim=1)
+        window = config.context_frames + config.frames_per_step
+        # [B, S, 80, window] -> [B, S, window * 80]
+        windows = joined.unfold(1, window, config.frames_per_step).transpose(2, 3).reshape(num_streams, -1, window * num_bins)
+        x = self.dropout(torch.relu(self.input_norm(self.input(windows))))
+        hidden, cell = [], []
+        for index, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True)):
+            h = state.hidden[index : index + 1]
+            if config.cell == "lstm":
+                y, (h, c) = layer(x, (h, state.cell[index : index + 1]))
+            else:
+                y, h = layer(x, h)
+                c = state.cell[index : index + 1]
+            hidden.append(h)
+            cell.append(c)
+            x = norm(x + self.dropout(y))
+        logits = self.output(x).view(num_streams, -1, config.num_tokens)  # [B, S * outputs_per_step, V]
+        context = joined[:, num_frames:]
+        return logits.log_softmax(-1), ModelState(context, torch.cat(hidden), torch.cat(cell))
+
+
+WEIGHTS_FILE = "model.safetensors"
+CONFIG_FILE = "config.json"
+
+
+def save_model(model: AcousticModel, folder: Path) -> None:
+    """Writes ``model.safetensors`` (half precision) and ``config.json`` (shape, and the SHA-256 of the weights)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: tensor.detach().cpu().half().contiguous() for name, tensor in model.state_dict().items()}
+    payload = safetensors.torch.save(tensors)
+    (folder / WEIGHTS_FILE).write_bytes(payload)
+    manifest = {"model": asdict(model.config), "sha256": hashlib.sha256(payload).hexdigest()}
+    (folder / CONFIG_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def load_model(folder: Path) -> AcousticModel:
+    """Reads what `save_model` wrote, as float32, for inference.
+
+    Raises `ModelError`, naming the file, when one is missing, damaged, or does not fit the other.
+    """
+    config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    try:
+        manifest = json.loads(config_path.read_bytes())
+        config = ModelConfig(**manifest["model"])
+        expected = manifest["sha256"]
+        payload = weights_path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"cannot read {error.filename}: {error.strerror}") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise ModelError(f"{config_path} is not a model's config: {error}") from error
+    if hashlib.sha256(payload).hexdigest() != expected:
+        raise ModelError(f"{weights_path} is damaged or not the one that {config_path} describes (SHA-256 differs)")
+    model = AcousticModel(config)
+    try:
+        tensors = {name: tensor.float() for name, tensor in safetensors.torch.load(payload).items()}
+        model.load_state_dict(tensors)
+    except (safetensors.SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{weights_path} does not hold the network that {config_path} describes: {error}") from error
+    return model.eval().requires_grad_(False)

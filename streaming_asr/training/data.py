@@ -1,0 +1,176 @@
+"""Owns the training data: LibriSpeech-style folders in, batches of log-mel features and phone targets out.
+
+A folder holds ``SPEAKER/CHAPTER/UTTERANCE.flac`` with ``SPEAKER-CHAPTER.trans.txt`` beside (any depth works: what
+counts is a ``*.trans.txt`` with the recordings it names beside it). Features are extracted once, by the code that
+serves, and cached as float16. Must not know the model.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import json
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from ..errors import InputError
+from ..features import FRAME_LENGTH_SAMPLES, NUM_MEL_BINS, SAMPLE_RATE, extract
+
+logger = logging.getLogger(__name__)
+
+# Digital silence after each recording, so that its last sound is followed by the frames that a stream's end gives it.
+TAIL_SAMPLES = FRAME_LENGTH_SAMPLES
+
+Half = NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One transcribed recording on disk; ``words`` in lower case."""
+
+    utterance: str
+    speaker: str
+    path: Path
+    words: tuple[str, ...]
+
+
+def find_recordings(folders: Sequence[Path]) -> list[Recording]:
+    """All transcribed recordings under ``folders``, sorted by utterance id. Raises `InputError` when there are none."""
+    recordings = []
+    for folder in folders:
+        for transcript in sorted(folder.rglob("*.trans.txt")):
+            for line in transcript.read_text().splitlines():
+                utterance, _, text = line.partition(" ")
+                path = transcript.parent / f"{utterance}.flac"
+                if path.exists():
+                    speaker = utterance.split("-")[0]
+                    recordings.append(Recording(utterance, speaker, path, tuple(text.lower().split())))
+    if not recordings:
+        raise InputError(f"no transcribed recordings (*.flac beside *.trans.txt) in {', '.join(map(str, folders))}")
+    return sorted(recordings, key=lambda recording: recording.utterance)
+
+
+def read_samples(path: Path) -> NDArray[np.float32]:
+    """A recording as float32 [N], 16 kHz mono, whatever libsndfile reads. Raises `InputError`, naming the file."""
+    try:
+        samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    mono = samples.mean(axis=1, dtype=np.float32)
+    return mono if sample_rate == SAMPLE_RATE else soxr.resample(mono, sample_rate, SAMPLE_RATE).astype(np.float32)
+
+
+def _extract_file(path: Path) -> Half:
+    samples = read_samples(path)
+    return extract(np.concatenate((samples, np.zeros(TAIL_SAMPLES, np.float32)))).astype(np.float16)
+
+
+class FeatureCache:
+    """Features of many recordings in one memory-mapped float16 array [all frames, 80], made on first use."""
+
+    def __init__(self, recordings: Sequence[Recording], folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        names = "\n".join(str(recording.path) for recording in recordings)
+        stem = hashlib.sha256(names.encode()).hexdigest()[:16]
+        array_path, index_path = folder / f"{stem}.f16", folder / f"{stem}.json"
+        if not index_path.exists():
+            logger.info("extracting features of %d recordings", len(recordings))
+            offsets = [0]
+            with open(array_path, "wb") as file, concurrent.futures.ProcessPoolExecutor() as pool:
+                for features in pool.map(_extract_file, [r.path for r in recordings], chunksize=16):
+                    features.tofile(file)
+                    offsets.append(offsets[-1] + len(features))
+            index_path.write_text(json.dumps(offsets))
+        self._offsets = json.loads(index_path.read_text())
+        self._frames: Half = np.memmap(array_path, np.float16, "r", shape=(self._offsets[-1], NUM_MEL_BINS))
+
+    def __getitem__(self, index: int) -> Half:
+        return self._frames[self._offsets[index] : self._offsets[index + 1]]
+
+    def num_frames(self, index: int) -> int:
+        """Frames of 10 ms in recording ``index``."""
+        return int(self._offsets[index + 1] - self._offsets[index])
+
+    def statistics(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Mean and standard deviation of each mel bin, from every 10th frame, float32 [80] each."""
+        sample = np.asarray(self._frames[::10], np.float32)
+        return sample.mean(0), sample.std(0)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far training features are distorted. All draws are uniform, independent a recording."""
+
+    tempo: float = 0.12  # stretched in time by 1 -+ this
+    warp: float = 0.1  # mel axis stretched by 1 -+ this: vocal-tract length
+    gain: float = 1.5  # nepers added to every log energy, -+ (1.5 is 13 dB)
+    tilt: float = 1.0  # nepers, a slope over the mel axis, -+ at its ends
+    frequency_masks: int = 2
+    frequency_mask_bins: int = 16
+    time_mask_share: float = 0.06  # of the frames, in masks of at most 30 frames
+
+
+NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0, 0, 0.0)
+
+
+def augment(features: Half, policy: Augmentation, mean: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """A distorted copy: float16 [T, 80] to float32 [T', 80]. Masks (SpecAugment, arXiv 1904.08779) write ``mean``."""
+    x = features.astype(np.float32)
+    if policy.tempo:
+        x = _stretch(x, 1 + rng.uniform(-policy.tempo, policy.tempo))
+    if policy.warp:
+        x = _warp(x, 1 + rng.uniform(-policy.warp, policy.warp))
+    if policy.gain or policy.tilt:
+        slope = rng.uniform(-policy.tilt, policy.tilt) * np.linspace(-1, 1, NUM_MEL_BINS, dtype=np.float32)
+        x = np.maximum(x + rng.uniform(-policy.gain, policy.gain) + slope, 0.0).astype(np.float32)
+    for _ in range(policy.frequency_masks):
+        width = int(rng.integers(policy.frequency_mask_bins + 1))
+        first = int(rng.integers(NUM_MEL_BINS - width + 1))
+        x[:, first : first + width] = mean[first : first + width]
+    for _ in range(round(policy.time_mask_share * len(x) / 15)):
+        width = int(rng.integers(31))
+        first = int(rng.integers(max(1, len(x) - width)))
+        x[first : first + width] = mean
+    return x
+
+
+def _stretch(x: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
+    positions = np.arange(0, len(x) - 1, factor, dtype=np.float32)
+    left = positions.astype(np.int64)
+    weight = (positions - left)[:, None]
+    stretched: NDArray[np.float32] = x[left] * (1 - weight) + x[left + 1] * weight
+    return stretched
+
+
+def _warp(x: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
+    positions = np.clip(np.arange(NUM_MEL_BINS, dtype=np.float32) * factor, 0, NUM_MEL_BINS - 1.001)
+    left = positions.astype(np.int64)
+    weight = positions - left
+    warped: NDArray[np.float32] = x[:, left] * (1 - weight) + x[:, left + 1] * weight
+    return warped
+
+
+def length_buckets(
+    num_frames: Sequence[int], frames_per_batch: int, rng: np.random.Generator | None
+) -> Iterator[list[int]]:
+    """Batches of recordings of like length, each of about ``frames_per_batch`` frames.
+
+    Shuffled by ``rng``; in order of length, shortest first, without one (a curriculum for the first epoch).
+    """
+    jitter = rng.uniform(0.95, 1.05, len(num_frames)) if rng else np.ones(len(num_frames))
+    order = np.argsort(np.asarray(num_frames) * jitter, kind="stable")
+    batches: list[list[int]] = [[]]
+    for index in order.tolist():
+        if batches[-1] and num_frames[index] * (len(batches[-1]) + 1) > frames_per_batch:
+            batches.append([])
+        batches[-1].append(index)
+    if rng:
+        rng.shuffle(batches)  # type: ignore[arg-type]
+    yield from batches

@@ -1,0 +1,361 @@
+"""Owns the training loop of the acoustic model: one process or several under ``torchrun``, CPU or CUDA.
+
+Plain CTC warms up, then CTC-CRF trains to the end; AdamW with a linear warm-up and a linear or cosine decay; an
+exponential moving average of the weights is what ships. A checkpoint every few minutes holds all that a killed run needs to go on.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, distributed
+
+from ..errors import InputError
+from ..model import AcousticModel, ModelConfig, save_model
+from ..tokens import NUM_TOKENS, PHONE_ID
+from .ctc_crf import ctc_crf_loss, estimate_bigram
+from .data import NO_AUGMENTATION, Augmentation, FeatureCache, Recording, augment, find_recordings, length_buckets
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run. Seconds are of audio unless they say otherwise."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    epochs: float = 12.0
+    batch_seconds: float = 120.0
+    learning_rate: float = 2e-3
+    warmup_steps: int = 300
+    final_learning_rate: float = 2e-5
+    weight_decay: float = 1e-2
+    gradient_clip: float = 5.0
+    dropout: float = 0.1
+    ctc_epochs: float = 1.0  # plain CTC before CTC-CRF
+    ctc_scale: float = 0.05
+    average_decay: float = 0.998
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    clean_epochs: float = 1.0  # at the start, shortest first, undistorted
+    low_weight: tuple[str, ...] = ()  # corpora (folder names) of which a random third is heard an epoch
+    seed: int = 1
+    checkpoint_minutes: float = 4.0  # wall clock
+
+
+def read_pronunciations(path: Path) -> dict[str, list[int]]:
+    """First pronunciation of each word in a ``word<TAB>PH PH`` file, as phone ids."""
+    pronunciations: dict[str, list[int]] = {}
+    for line in path.read_text().splitlines():
+        word, _, phones = line.partition("\t")
+        if word not in pronunciations:
+            pronunciations[word] = [PHONE_ID[phone] for phone in phones.split()]
+    return pronunciations
+
+
+def phone_targets(recordings: list[Recording], pronunciations: dict[str, list[int]]) -> list[list[int] | None]:
+    """Phone ids of each transcript; None for one with a word that has no pronunciation."""
+    targets: list[list[int] | None] = []
+    for recording in recordings:
+        if all(word in pronunciations for word in recording.words):
+            targets.append([phone for word in recording.words for phone in pronunciations[word]])
+        else:
+            targets.append(None)
+    return targets
+
+
+@dataclass
+class Batch:
+    """Padded features float32 [B, T, 80], lengths in frames [B], targets int64 [B, U], their lengths [B]."""
+
+    frames: Tensor
+    num_frames: Tensor
+    targets: Tensor
+    target_lengths: Tensor
+
+
+class DataSet:
+    """Recordings that have targets, with their features."""
+
+    def __init__(self, folders: list[Path], pronunciations: dict[str, list[int]], cache: Path, step_frames: int) -> None:
+        recordings = find_recordings(folders)
+        features = FeatureCache(recordings, cache)
+        targets = phone_targets(recordings, pronunciations)
+        self.features = features
+        self.indices = [
+            index
+            for index, target in enumerate(targets)
+            if target and features.num_frames(index) // 3 >= len(target) and features.num_frames(index) < 3600
+        ]
+        self.targets = targets
+        self.recordings = recordings
+        self.step_frames = step_frames
+        hours = sum(map(features.num_frames, self.indices)) / 360_000
+        logger.info("%d of %d recordings, %.2f hours", len(self.indices), len(recordings), hours)
+
+    def batch(self, indices: list[int], policy: Augmentation, mean: NDArray[np.float32], rng: np.random.Generator) -> Batch:
+        """Loads and augments the given recordings."""
+        arrays = []
+        for index in indices:
+            array = augment(self.features[index], policy, mean, rng)
+            target = self.targets[index]
+            assert target is not None
+            if len(array) < 3 * len(target) + 6:  # stretched too far for its labels
+                array = self.features[index].astype(np.float32)
+            arrays.append(array)
+        step = self.step_frames
+        longest = -(-max(map(len, arrays)) // step) * step
+        frames = np.zeros((len(arrays), longest, arrays[0].shape[1]), np.float32)
+        for row, array in zip(frames, arrays, strict=True):
+            row[: len(array)] = array
+            row[len(array) :] = array[-1]
+        targets = [self.targets[index] or [] for index in indices]
+        padded = np.zeros((len(targets), max(map(len, targets))), np.int64)
+        for row, target in zip(padded, targets, strict=True):
+            row[: len(target)] = target
+        lengths = [-(-len(array) // step) * step for array in arrays]
+        return Batch(
+            torch.from_numpy(frames), torch.tensor(lengths), torch.from_numpy(padded), torch.tensor([len(t) for t in targets])
+        )
+
+    def epoch_indices(self, low_weight: tuple[str, ...], rng: np.random.Generator) -> list[int]:
+        """The recordings heard in one epoch: all, but a random third of the low-weight corpora."""
+        return [
+            index
+            for index in self.indices
+            if self.recordings[index].path.parent.name not in low_weight or rng.random() < 1 / 3
+        ]
+
+
+def _prefetch(batches: Iterator[Batch], depth: int = 4) -> Iterator[Batch]:
+    """Runs ``batches`` in a thread, at most ``depth`` ahead."""
+    ready: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
+
+    def fill() -> None:
+        try:
+            for batch in batches:
+                ready.put(batch)
+            ready.put(None)
+        except BaseException as error:  # handed to the consumer, which raises it
+            ready.put(error)
+
+    threading.Thread(target=fill, daemon=True).start()
+    while (item := ready.get()) is not None:
+        if isinstance(item, BaseException):
+            raise item
+        yield item
+
+
+def _learning_rate(config: TrainConfig, epoch: float, step: int) -> float:
+    if step < config.warmup_steps:
+        return config.learning_rate * (step + 1) / config.warmup_steps
+    progress = min(1.0, epoch / config.epochs)
+    share = 0.5 * (1 + math.cos(math.pi * progress))
+    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * share
+
+
+class Trainer:
+    """One training run in ``folder``: ``checkpoint.pt`` (its own, loaded with ``weights_only``), ``log.jsonl``, ``model/``."""
+
+    def __init__(
+        self, config: TrainConfig, train: DataSet, dev: DataSet | None, folder: Path, init: Path | None = None
+    ) -> None:
+        self.config, self.train_set, self.dev_set, self.folder = config, train, dev, folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.rank = distributed.get_rank() if distributed.is_initialized() else 0
+        self.world_size = distributed.get_world_size() if distributed.is_initialized() else 1
+        self.device = torch.device("cuda", self.rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
+        torch.set_flush_denormal(True)
+        torch.manual_seed(config.seed)
+        self.model = AcousticModel(config.model, config.dropout)
+        mean, stddev = train.features.statistics()
+        self.mean = mean
+        self.model.mean.copy_(torch.from_numpy(mean))
+        self.model.inverse_stddev.copy_(torch.from_numpy(1 / np.maximum(stddev, 1e-3)))
+        if init is not None:
+            self.model.load_state_dict({k: v.float() for k, v in safetensors.torch.load_file(init).items()})
+        self.model.to(self.device)
+        self.average = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        self.bigram = estimate_bigram([t for t in (train.targets[i] for i in train.indices) if t], NUM_TOKENS).to(self.device)
+        matrices = [p for p in self.model.parameters() if p.ndim > 1]
+        vectors = [p for p in self.model.parameters() if p.ndim <= 1]
+        self.optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+        )
+        self.step, self.epoch, self.seconds, self.wall_seconds = 0, 0, 0.0, 0.0
+        self.position = 0  # batches of the current epoch that are done
+        self.checkpoint = folder / "checkpoint.pt"
+        if self.checkpoint.exists():
+            self._restore()
+
+    def _restore(self) -> None:
+        saved: dict[str, Any] = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        self.model.load_state_dict(saved["model"])
+        self.average = saved["average"]
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.step, self.epoch, self.position = saved["step"], saved["epoch"], saved["position"]
+        self.seconds, self.wall_seconds = saved["seconds"], saved["wall_seconds"]
+        logger.info("resumed at epoch %d, step %d", self.epoch, self.step)
+
+    def save(self) -> None:
+        """Writes the checkpoint and the averaged model, each atomically."""
+        if self.rank:
+            return
+        state = {
+            "model": self.model.state_dict(), "average": self.average, "optimizer": self.optimizer.state_dict(),
+            "step": self.step, "epoch": self.epoch, "position": self.position,
+            "seconds": self.seconds, "wall_seconds": self.wall_seconds,
+        }  # fmt: skip
+        part = self.checkpoint.with_suffix(".part")
+        torch.save(state, part)
+        os.replace(part, self.checkpoint)
+        save_model(self.averaged(), self.folder / "model")
+
+    def averaged(self) -> AcousticModel:
+        """The model with the moving average of the weights, for inference."""
+        model = AcousticModel(self.config.model)
+        model.load_state_dict(self.average)
+        return model.eval().requires_grad_(False)
+
+    def _batches(self, epoch: int, skip: int) -> Iterator[Batch]:
+        config = self.config
+        rng = np.random.default_rng((config.seed, epoch))
+        indices = self.train_set.epoch_indices(config.low_weight, rng)
+        clean = epoch < config.clean_epochs
+        num_frames = [self.train_set.features.num_frames(i) for i in indices]
+        plan = list(length_buckets(num_frames, int(config.batch_seconds * 100), None if clean else rng))
+        self.batches_in_epoch = len(plan) // self.world_size
+        for number in range(skip, self.batches_in_epoch):
+            chosen = [indices[i] for i in plan[number * self.world_size + self.rank]]
+            batch_rng = np.random.default_rng((config.seed, epoch, number, self.rank))
+            policy = NO_AUGMENTATION if clean else config.augmentation
+            yield self.train_set.batch(chosen, policy, self.mean, batch_rng)
+
+    def _loss(self, model: AcousticModel, batch: Batch, crf: bool) -> tuple[Tensor, int]:
+        """Summed loss of a batch, and its number of output frames."""
+        device = self.device
+        state = model.initial_state(len(batch.frames))
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or _cpu_has_bf16()):
+            log_probs, _ = model(batch.frames.to(device), state)
+        frames_per_output = self.config.model.frames_per_step // self.config.model.outputs_per_step
+        lengths = (batch.num_frames // frames_per_output).to(device)
+        loss = ctc_crf_loss(
+            log_probs.float().transpose(0, 1), lengths, batch.targets.to(device), batch.target_lengths.to(device),
+            self.bigram, 1.0 if crf else 0.0, self.config.ctc_scale if crf else 1.0,
+        )  # fmt: skip
+        return loss.sum(), int(lengths.sum())
+
+    def run(self, max_wall_seconds: float = math.inf) -> None:
+        """Trains to the end of the config's epochs, or until this call has run ``max_wall_seconds``."""
+        config = self.config
+        began = last_saved = time.monotonic()
+        self.model.train()
+        while self.epoch < config.epochs:
+            totals = np.zeros(2)
+            self.batches_in_epoch = 1
+            for batch in _prefetch(self._batches(self.epoch, self.position)):
+                step_began = time.monotonic()
+                exact_epoch = self.epoch + self.position / self.batches_in_epoch
+                if exact_epoch >= config.epochs or step_began - began > max_wall_seconds:
+                    self.save()
+                    return
+                for group in self.optimizer.param_groups:
+                    group["lr"] = _learning_rate(config, exact_epoch, self.step)
+                loss, num_frames = self._loss(self.model, batch, crf=exact_epoch >= config.ctc_epochs)
+                self.optimizer.zero_grad()
+                (loss / num_frames).backward()  # type: ignore[no-untyped-call]
+                if self.world_size > 1:
+                    for parameter in self.model.parameters():
+                        assert parameter.grad is not None
+                        distributed.all_reduce(parameter.grad)
+                        parameter.grad /= self.world_size
+                norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+                if torch.isfinite(norm):
+                    self.optimizer.step()
+                else:
+                    logger.warning("step %d skipped: its gradient is not finite", self.step)
+                decay = min(config.average_decay, (1 + self.step) / (10 + self.step))
+                for name, tensor in self.model.state_dict().items():
+                    self.average[name].lerp_(tensor, 1 - decay)
+                self.step += 1
+                self.position += 1
+                seconds = float(batch.num_frames.sum()) / 100
+                self.seconds += seconds
+                self.wall_seconds += time.monotonic() - step_began
+                totals += (float(loss.detach()), num_frames)
+                if self.step % 20 == 0:
+                    self._log(
+                        step=self.step, epoch=round(exact_epoch, 3), loss=totals[0] / totals[1], grad=float(norm),
+                        lr=self.optimizer.param_groups[0]["lr"], speed=seconds / (time.monotonic() - step_began),
+                        hours=self.seconds / 3600, wall=self.wall_seconds,
+                    )  # fmt: skip
+                    totals[:] = 0
+                if time.monotonic() - last_saved > 60 * config.checkpoint_minutes:
+                    self.save()
+                    last_saved = time.monotonic()
+            self.epoch += 1
+            self.position = 0
+            self.save()
+            last_saved = time.monotonic()
+            if self.dev_set is not None:
+                self._log(epoch=self.epoch, **self.evaluate())
+
+    def evaluate(self) -> dict[str, float]:
+        """CTC loss a frame and greedy phone error rate of the averaged model on the dev set's first 200 recordings."""
+        assert self.dev_set is not None
+        model = self.averaged().to(self.device)
+        loss = frames = errors = phones = 0.0
+        rng = np.random.default_rng(0)
+        chosen = self.dev_set.indices[:: max(1, len(self.dev_set.indices) // 200)]
+        order = sorted(chosen, key=self.dev_set.features.num_frames)
+        with torch.inference_mode():
+            for first in range(0, len(order), 16):
+                batch = self.dev_set.batch(order[first : first + 16], NO_AUGMENTATION, self.mean, rng)
+                log_probs, _ = model(batch.frames.to(self.device), model.initial_state(len(batch.frames)))
+                lengths = (batch.num_frames // 3).tolist()
+                total, number = self._loss(model, batch, crf=False)
+                loss, frames = loss + float(total), frames + number
+                for row, length, target, size in zip(
+                    log_probs.argmax(-1).cpu().tolist(), lengths, batch.targets.tolist(), batch.target_lengths.tolist(), strict=True
+                ):
+                    path = row[:length]
+                    found = [c for i, c in enumerate(path) if c and (i == 0 or path[i - 1] != c)]
+                    errors, phones = errors + _edit_distance(found, target[:size]), phones + size
+        return {"dev_ctc": loss / frames, "dev_per": errors / phones}
+
+    def _log(self, **values: float) -> None:
+        if self.rank == 0:
+            rounded = {k: float(f"{v:.4g}") if isinstance(v, float) else v for k, v in values.items()}
+            line = json.dumps(rounded)
+            logger.info("%s", line)
+            with open(self.folder / "log.jsonl", "a") as file:
+                file.write(line + "\n")
+
+
+def _edit_distance(a: list[int], b: list[int]) -> int:
+    row = list(range(len(b) + 1))
+    for i, x in enumerate(a, 1):
+        diagonal, row[0] = row[0], i
+        for j, y in enumerate(b, 1):
+            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
+    return row[-1]
+
+
+def _cpu_has_bf16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware (without it autocast is slower than float32, or fails)."""
+    return bool(torch.cpu._is_avx512_bf16_supported()) or bool(torch.cpu._is_amx_tile_supported())
