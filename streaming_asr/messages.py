@@ -7,6 +7,7 @@ session; ``utterance`` counts from 0. Written down for people in ``docs/protocol
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
@@ -54,6 +55,16 @@ class Stop(msgspec.Struct, tag="stop", tag_field="type", forbid_unknown_fields=T
 
 
 ClientMessage = Start | Finalize | Keepalive | Stop
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """What one session asks of its recognizer stream: the part of ``start`` that is not about bytes."""
+
+    partials: bool = True
+    words: bool = True
+    nbest: int = 1
+    endpointing: Endpointing = Endpointing()
 
 
 # --- server to client --------------------------------------------------------------------------------------------
