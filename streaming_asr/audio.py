@@ -22,7 +22,7 @@ MAX_SAMPLE_RATE = 48000
 
 # soxr's fixed-rate filters work in blocks: at 'HQ' they hold back 37 ms (48 kHz, 24 kHz) or 40 ms (44.1 kHz),
 # but 115 ms at 8 kHz; 'LQ' would halve that, 13 dB down at 7 kHz. Upwards its variable-rate engine, kept at a
-# constant ratio, holds back 30 ms (8 kHz) at twice the cost (1 ms a second of audio), as flat and within 10 us.
+# constant ratio, holds back 30 ms (8 kHz) at twice the cost (1 ms a second of audio) and as flat.
 # Downwards that engine costs six times as much and is half a millisecond off, for 25 ms less: not taken.
 RESAMPLER_QUALITY = "HQ"
 

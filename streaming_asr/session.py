@@ -1,0 +1,381 @@
+"""Owns the life of one session as a state machine without I/O: messages, bytes and events in, actions out.
+
+The machine speaks the types of `messages`. `Session.receive_text` reads the native protocol; an adapter for another
+protocol parses its own frames, calls `receive_message` and `receive_bytes`, and translates what `Send` carries.
+Knows nothing of sockets, threads or the recognizer; the clock is injected.
+
+Whoever drives a session performs the returned actions in order. After `Close` nothing follows, and every later
+input is ignored: what was under way when a session closed is nobody's mistake.
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+
+from . import endpointing, messages
+from .audio import AudioDecoder, Samples
+from .errors import ClientError, InputError
+from .messages import Event, Final, Reason, ServerMessage, StreamOptions
+
+MAX_NBEST = 10
+QUOTED_CHARACTERS = 40  # of a client's own text that an error message repeats
+MESSAGE_CHARACTERS = 200  # of what the JSON reader says, which repeats some too
+
+
+# --- what a session tells its driver to do -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Open:
+    """Open a recognizer stream."""
+
+    options: StreamOptions
+
+
+@dataclass(frozen=True, eq=False)
+class Push:
+    """Give the stream these samples: float32 [N], 16 kHz mono, N > 0."""
+
+    samples: Samples
+
+
+@dataclass(frozen=True)
+class Flush:
+    """Have the stream settle everything pushed so far into one `Final` with this reason."""
+
+    reason: Reason
+
+
+@dataclass(frozen=True)
+class Send:
+    """Send this message to the client."""
+
+    message: ServerMessage
+
+
+@dataclass(frozen=True)
+class Close:
+    """Send what is still queued, then close with this code (RFC 6455, 7.4.1); give the stream back."""
+
+    code: int
+    reason: str = ""
+
+
+Action = Open | Push | Flush | Send | Close
+
+
+# --- states and transitions ----------------------------------------------------------------------------------
+
+
+class State(enum.Enum):
+    """Where a session stands."""
+
+    OPENING = "waiting for start"
+    STREAMING = "streaming"
+    STOPPING = "stopping"  # the client ended its audio; the last final is awaited
+    DRAINING = "being ended by the server"  # the same, but the client does not know: what it sends is ignored
+    CLOSED = "closed"
+
+
+class Input(enum.Enum):
+    """What can happen to a session."""
+
+    START = "start"
+    AUDIO = "audio"
+    FINALIZE = "finalize"
+    KEEPALIVE = "keepalive"
+    STOP = "stop"
+    EVENT = "event"  # of the recognizer
+    LAST_FINAL = "last final"  # the recognizer's answer to stop
+    END = "end"  # the server ends the session: it goes away, or the client was idle
+    FAIL = "fail"  # either side is at fault
+    LOST = "lost"  # the connection is gone
+
+
+TRANSITIONS: dict[tuple[State, Input], State] = {
+    (State.OPENING, Input.START): State.STREAMING,
+    (State.OPENING, Input.END): State.CLOSED,
+    (State.OPENING, Input.FAIL): State.CLOSED,
+    (State.OPENING, Input.LOST): State.CLOSED,
+    (State.STREAMING, Input.AUDIO): State.STREAMING,
+    (State.STREAMING, Input.FINALIZE): State.STREAMING,
+    (State.STREAMING, Input.KEEPALIVE): State.STREAMING,
+    (State.STREAMING, Input.STOP): State.STOPPING,
+    (State.STREAMING, Input.EVENT): State.STREAMING,
+    (State.STREAMING, Input.END): State.DRAINING,
+    (State.STREAMING, Input.FAIL): State.CLOSED,
+    (State.STREAMING, Input.LOST): State.CLOSED,
+    (State.STOPPING, Input.KEEPALIVE): State.STOPPING,
+    (State.STOPPING, Input.EVENT): State.STOPPING,
+    (State.STOPPING, Input.LAST_FINAL): State.CLOSED,
+    (State.STOPPING, Input.END): State.STOPPING,
+    (State.STOPPING, Input.FAIL): State.CLOSED,
+    (State.STOPPING, Input.LOST): State.CLOSED,
+    (State.DRAINING, Input.AUDIO): State.DRAINING,
+    (State.DRAINING, Input.FINALIZE): State.DRAINING,
+    (State.DRAINING, Input.KEEPALIVE): State.DRAINING,
+    (State.DRAINING, Input.STOP): State.DRAINING,
+    (State.DRAINING, Input.EVENT): State.DRAINING,
+    (State.DRAINING, Input.LAST_FINAL): State.CLOSED,
+    (State.DRAINING, Input.END): State.DRAINING,
+    (State.DRAINING, Input.FAIL): State.CLOSED,
+    (State.DRAINING, Input.LOST): State.CLOSED,
+}
+
+_INPUT_OF: dict[type[messages.ClientMessage], Input] = {
+    messages.Start: Input.START,
+    messages.Finalize: Input.FINALIZE,
+    messages.Keepalive: Input.KEEPALIVE,
+    messages.Stop: Input.STOP,
+}
+
+
+# --- the native protocol's text frames -----------------------------------------------------------------------
+
+_decoder: msgspec.json.Decoder[messages.ClientMessage] = msgspec.json.Decoder(messages.ClientMessage)
+_TYPES = tuple(message_input.value for message_input in _INPUT_OF.values())
+
+
+def parse_message(text: str) -> messages.ClientMessage:
+    """Reads one text frame. Raises `ClientError`: ``bad_json``, ``unknown_type`` or ``bad_message``."""
+    try:
+        return _decoder.decode(text)
+    except msgspec.ValidationError as error:
+        given = _type_of(text)
+        if isinstance(given, str) and given not in _TYPES:
+            quoted = repr(given[:QUOTED_CHARACTERS])
+            raise ClientError("unknown_type", f"unknown type {quoted}; known are {', '.join(_TYPES)}", 1003) from error
+        raise ClientError("bad_message", str(error)[:MESSAGE_CHARACTERS], 1007) from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ClientError("bad_json", "the text frame is not valid JSON", 1007) from error
+
+
+def _type_of(text: str) -> Any:
+    try:
+        message = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
+    return message.get("type") if isinstance(message, dict) else None
+
+
+# --- the machine ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a session says and checks about the model behind it."""
+
+    name: str
+    chunk_ms: int
+    language: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a session refuses or gives up on."""
+
+    max_frame_bytes: int = 1 << 20  # 1 MiB: 32 s of 16-bit audio at 16 kHz
+    idle_timeout_seconds: float = 60.0  # without audio or any message
+
+
+T = TypeVar("T")
+
+
+def _refusing(method: Callable[[Session, T], list[Action]]) -> Callable[[Session, T], list[Action]]:
+    """A client's input: ignored once closed; a `ClientError` becomes the error and the close code that it asks for."""
+
+    @functools.wraps(method)
+    def guarded(session: Session, given: T) -> list[Action]:
+        if session.state is State.CLOSED:
+            return []
+        try:
+            return method(session, given)
+        except ClientError as error:
+            return session.fail(error.code, error.message, error.close_code)
+
+    return guarded
+
+
+class Session:
+    """One client's session. Every input returns the actions it causes; none raises for what a client did."""
+
+    def __init__(self, session_id: str, model: ModelInfo, limits: Limits, clock: Callable[[], float]) -> None:
+        self.session_id = session_id
+        self.state = State.OPENING
+        self.utterances = 0  # finals with words in them
+        self._model = model
+        self._limits = limits
+        self._clock = clock
+        self._last_sign_of_life = clock()
+        self._decoder: AudioDecoder | None = None
+        self._ending: Close | None = None  # how to close after the last final
+        self._ending_error: messages.Error | None = None  # said instead of done
+
+    @property
+    def audio_seconds(self) -> float:
+        """Whole frames of audio received, in seconds."""
+        return self._decoder.seconds if self._decoder else 0.0
+
+    @property
+    def deadline(self) -> float | None:
+        """When, on the injected clock, `tick` must be called; `None` while only the recognizer is awaited."""
+        if self.state in (State.OPENING, State.STREAMING):
+            return self._last_sign_of_life + self._limits.idle_timeout_seconds
+        return None
+
+    # --- from the client ---
+
+    @_refusing
+    def receive_text(self, text: str) -> list[Action]:
+        """A text frame of the native protocol."""
+        if self.state is State.DRAINING:
+            return []
+        if len(text) > self._limits.max_frame_bytes:
+            raise self._too_big()
+        return self._receive(parse_message(text))
+
+    @_refusing
+    def receive_message(self, message: messages.ClientMessage) -> list[Action]:
+        """A message, however the client's protocol writes it."""
+        return self._receive(message)
+
+    @_refusing
+    def receive_bytes(self, data: bytes) -> list[Action]:
+        """Audio in the encoding that ``start`` named, cut anywhere."""
+        self._advance(Input.AUDIO)
+        self.keep_alive()
+        if self.state is State.DRAINING:
+            return []
+        if len(data) > self._limits.max_frame_bytes:
+            raise self._too_big()
+        assert self._decoder is not None
+        return _push(self._decoder.accept(data))
+
+    def connection_lost(self) -> list[Action]:
+        """The connection is gone; the driver gives the stream back."""
+        if self.state is not State.CLOSED:
+            self._advance(Input.LOST)
+        return []
+
+    # --- from the recognizer ---
+
+    def receive_events(self, events: Sequence[Event]) -> list[Action]:
+        """What the stream recognized, in order."""
+        actions: list[Action] = []
+        for event in events:
+            if self.state is State.CLOSED:
+                break
+            actions.append(Send(event))
+            if isinstance(event, Final):
+                self.utterances += bool(event.text)
+            if not isinstance(event, Final) or event.reason != "stop":
+                self._advance(Input.EVENT)
+                continue
+            self._advance(Input.LAST_FINAL)
+            assert self._ending is not None
+            done = messages.Done(round(self.audio_seconds, 3), self.utterances)
+            actions += [Send(self._ending_error or done), self._ending]
+        return actions
+
+    # --- from the server itself ---
+
+    def keep_alive(self) -> None:
+        """Starts the idle time anew: a message came, or the server itself did not read for a while."""
+        self._last_sign_of_life = self._clock()
+
+    def tick(self) -> list[Action]:
+        """To be called at `deadline`: ends a session whose client has been idle for too long."""
+        if self.deadline is None or self._clock() < self.deadline:
+            return []
+        seconds = self._limits.idle_timeout_seconds
+        words = f"neither audio nor a message for {seconds:g} s; send keepalive while there is no audio"
+        return self._end(Close(1008, "idle"), messages.Error("idle", words))
+
+    def go_away(self) -> list[Action]:
+        """Ends the session from the server's side: what was said is settled, then 1001."""
+        return self._end(Close(1001, "the server is shutting down"))
+
+    def fail(self, code: str, message: str, close_code: int = 1011) -> list[Action]:
+        """Ends the session at once with an error; `close_code` 1011 says that the server is at fault."""
+        if self.state is State.CLOSED:
+            return []
+        self._advance(Input.FAIL)
+        return [Send(messages.Error(code, message)), Close(close_code, code)]
+
+    # --- inside ---
+
+    def _advance(self, happened: Input) -> None:
+        try:
+            self.state = TRANSITIONS[self.state, happened]
+        except KeyError:
+            raise ClientError(
+                "wrong_order", f"{happened.value} cannot come while the session is {self.state.value}"
+            ) from None
+
+    def _receive(self, message: messages.ClientMessage) -> list[Action]:
+        self._advance(_INPUT_OF[type(message)])
+        self.keep_alive()
+        if self.state is State.DRAINING:
+            return []
+        match message:
+            case messages.Start():
+                return self._start(message)
+            case messages.Finalize():
+                return self._flush("finalize")
+            case messages.Stop():
+                return self._stop()
+            case messages.Keepalive():
+                return []
+
+    def _start(self, start: messages.Start) -> list[Action]:
+        self._decoder = AudioDecoder(start.encoding, start.sample_rate, start.channels)
+        language = self._model.language
+        if start.language is not None and start.language.lower().split("-")[0] != language:
+            quoted = repr(start.language[:QUOTED_CHARACTERS])
+            raise ClientError("bad_language", f"this server recognizes {language!r}, not {quoted}", 1003)
+        if not 1 <= start.nbest <= MAX_NBEST:
+            raise ClientError("bad_nbest", f"nbest must be 1 to {MAX_NBEST}, not {start.nbest}", 1003)
+        try:
+            endpointing.session_rules(start.endpointing)
+        except InputError as error:
+            raise ClientError("bad_endpointing", str(error), 1003) from error
+        ready = messages.Ready(self.session_id, messages.PROTOCOL_VERSION, self._model.name, self._model.chunk_ms)
+        return [Open(StreamOptions(start.partials, start.words, start.nbest, start.endpointing)), Send(ready)]
+
+    def _stop(self) -> list[Action]:
+        assert self._decoder is not None
+        self._ending = Close(1000)
+        if self._decoder.pending_bytes:
+            # What is whole is still recognized: the client made a mistake, its speaker did not.
+            words = f"the audio ended {self._decoder.pending_bytes} bytes into a frame"
+            self._ending, self._ending_error = Close(1007, "odd_audio"), messages.Error("odd_audio", words)
+        return self._flush("stop")
+
+    def _end(self, ending: Close, error: messages.Error | None = None) -> list[Action]:
+        if self.state is State.CLOSED:
+            return []
+        before = self.state
+        self._advance(Input.END)
+        if before is State.STREAMING:
+            self._ending, self._ending_error = ending, error
+            return self._flush("stop")
+        if before is State.OPENING:
+            return [Send(error), ending] if error else [ending]
+        return []  # already ending
+
+    def _flush(self, reason: Reason) -> list[Action]:
+        assert self._decoder is not None
+        return [*_push(self._decoder.flush()), Flush(reason)]
+
+    def _too_big(self) -> ClientError:
+        return ClientError("too_big", f"a frame may hold {self._limits.max_frame_bytes} bytes", 1009)
+
+
+def _push(samples: Samples) -> list[Action]:
+    return [Push(samples)] if len(samples) else []

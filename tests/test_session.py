@@ -1,0 +1,289 @@
+"""The session machine, without sockets: order, validation, endings; nothing a client sends makes it raise."""
+
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming_asr import messages
+from streaming_asr.messages import Event, Final, Partial, Reason, SpeechStarted, StreamOptions
+from streaming_asr.session import (
+    TRANSITIONS,
+    Action,
+    Close,
+    Flush,
+    Input,
+    Limits,
+    ModelInfo,
+    Open,
+    Push,
+    Send,
+    Session,
+    State,
+    parse_message,
+)
+
+MODEL = ModelInfo("en-test", 80, "en")
+READY = messages.Ready("s1", 1, "en-test", 80)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def new_session(clock: Clock | None = None, **limits: Any) -> Session:
+    return Session("s1", MODEL, Limits(**limits), clock or Clock())
+
+
+def started(clock: Clock | None = None, start: str = '{"type": "start"}', **limits: Any) -> Session:
+    session = new_session(clock, **limits)
+    session.receive_text(start)
+    assert session.state is State.STREAMING
+    return session
+
+
+def final(reason: Reason, text: str = "yes", utterance: int = 0) -> Final:
+    return Final(utterance, text, 0.0, 0.5, 0.9, reason)
+
+
+def refusal(actions: list[Action]) -> tuple[str, int]:
+    """The code and close code of a refusal, which is exactly an error and a close."""
+    match actions:
+        case [Send(messages.Error(code=code, message=message)), Close(code=close_code)]:
+            assert message
+            return code, close_code
+    raise AssertionError(f"no refusal: {actions}")
+
+
+def test_a_session_from_start_to_done() -> None:
+    session = new_session()
+    start = '{"type": "start", "sample_rate": 16000, "nbest": 3, "partials": false, "language": "en-GB"}'
+    assert session.receive_text(start) == [Open(StreamOptions(partials=False, nbest=3)), Send(READY)]
+    [push] = session.receive_bytes(b"\x00\x40" * 8000)
+    assert isinstance(push, Push)
+    np.testing.assert_array_equal(push.samples, np.full(8000, 0.5, np.float32))
+    heard: list[Event] = [SpeechStarted(0.1), Partial(0, "", "yes", 0.1, 0.4), final("endpoint")]
+    assert session.receive_events(heard) == [Send(event) for event in heard]
+    assert session.receive_text('{"type": "finalize"}') == [Flush("finalize")]
+    assert session.receive_text('{"type": "keepalive"}') == []
+    assert session.receive_events([final("finalize", "", 1)]) == [Send(final("finalize", "", 1))]
+    assert session.receive_text('{"type": "stop"}') == [Flush("stop")]
+    last = final("stop", "no", 2)
+    assert session.receive_events([last]) == [Send(last), Send(messages.Done(0.5, 2)), Close(1000)]
+    assert session.state is State.CLOSED
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "close_code"),
+    [
+        ("{", "bad_json", 1007),
+        ('{"type": "start", "endpointing": ' + "[" * 100_000, "bad_message", 1007),
+        ('{"x": ' + "[" * 100_000, "bad_json", 1007),
+        ("\ud800", "bad_json", 1007),
+        ("[]", "bad_message", 1007),
+        ("{}", "bad_message", 1007),
+        ('{"type": 5}', "bad_message", 1007),
+        ('{"type": "begin"}', "unknown_type", 1003),
+        ('{"type": "start", "hotwords": []}', "bad_message", 1007),
+        ('{"type": "start", "encoding": "mp3"}', "bad_message", 1007),
+        ('{"type": "start", "sample_rate": "16000"}', "bad_message", 1007),
+        ('{"type": "start", "sample_rate": 1e400}', "bad_message", 1007),
+        ('{"type": "start", "sample_rate": 7999}', "bad_sample_rate", 1003),
+        ('{"type": "start", "sample_rate": 96000}', "bad_sample_rate", 1003),
+        ('{"type": "start", "channels": 3}', "bad_channels", 1003),
+        ('{"type": "start", "language": "de"}', "bad_language", 1003),
+        ('{"type": "start", "nbest": 0}', "bad_nbest", 1003),
+        ('{"type": "start", "nbest": 11}', "bad_nbest", 1003),
+        ('{"type": "start", "endpointing": {"trailing_silence_ms": 1}}', "bad_endpointing", 1003),
+        ('{"type": "start", "endpointing": {"max_utterance_ms": -5}}', "bad_endpointing", 1003),
+        ('{"type": "finalize"}', "wrong_order", 1008),
+        ('{"type": "stop"}', "wrong_order", 1008),
+        ('{"type": "keepalive"}', "wrong_order", 1008),
+        (" " * 5000, "too_big", 1009),
+    ],
+)
+def test_bad_openings_are_refused_with_a_reason(text: str, code: str, close_code: int) -> None:
+    session = new_session(max_frame_bytes=4999 if code == "too_big" else 1 << 20)
+    assert refusal(session.receive_text(text)) == (code, close_code)
+    assert session.state is State.CLOSED
+    assert session.receive_text('{"type": "start"}') == []
+
+
+def test_wrong_order_names_message_and_state() -> None:
+    [send, _] = new_session().receive_bytes(b"\0\0")
+    assert isinstance(send, Send)
+    assert send.message == messages.Error("wrong_order", "audio cannot come while the session is waiting for start")
+    assert refusal(started().receive_text('{"type": "start"}')) == ("wrong_order", 1008)
+
+
+@pytest.mark.parametrize("late", ['{"type": "stop"}', '{"type": "finalize"}', '{"type": "start"}', b"\0\0"])
+def test_after_stop_only_keepalive_may_come(late: str | bytes) -> None:
+    session = started()
+    session.receive_text('{"type": "stop"}')
+    assert session.receive_text('{"type": "keepalive"}') == []
+    actions = session.receive_text(late) if isinstance(late, str) else session.receive_bytes(late)
+    assert refusal(actions) == ("wrong_order", 1008)
+
+
+def test_an_error_message_repeats_little_of_what_came() -> None:
+    for text in ['{"type": "%s"}', '{"type": "start", "encoding": "%s"}', '{"type": "start", "language": "%s"}']:
+        [send, _] = new_session().receive_text(text % ("x" * 100_000))
+        assert isinstance(send, Send)
+        assert isinstance(send.message, messages.Error)
+        assert len(send.message.message) < 250
+
+
+def test_audio_that_is_not_finite_or_too_big_is_refused() -> None:
+    session = started(start='{"type": "start", "encoding": "pcm_f32le"}')
+    assert refusal(session.receive_bytes(np.array([np.nan], "<f4").tobytes())) == ("bad_audio", 1007)
+    assert refusal(started(max_frame_bytes=99).receive_bytes(bytes(100))) == ("too_big", 1009)
+
+
+@pytest.mark.parametrize("ending", ["finalize", "stop"])
+def test_a_flush_first_pushes_what_the_resampler_holds(ending: str) -> None:
+    session = started(start='{"type": "start", "sample_rate": 48000}')
+    pushed = sum(len(a.samples) for a in session.receive_bytes(bytes(2 * 4800)) if isinstance(a, Push))
+    assert pushed < 1600
+    push, flush = session.receive_text(f'{{"type": "{ending}"}}')
+    assert isinstance(push, Push)
+    assert isinstance(flush, Flush)
+    assert (pushed + len(push.samples), flush.reason) == (1600, ending)
+
+
+def test_half_a_sample_at_the_end_is_an_error_after_the_last_final() -> None:
+    session = started()
+    session.receive_bytes(b"\0\0\0")
+    assert session.receive_text('{"type": "stop"}') == [Flush("stop")]
+    sent, error, close = session.receive_events([final("stop")])
+    assert sent == Send(final("stop"))
+    assert isinstance(error, Send)
+    assert error.message == messages.Error("odd_audio", "the audio ended 1 bytes into a frame")
+    assert isinstance(close, Close)
+    assert close.code == 1007
+
+
+def test_idle_sessions_end_and_signs_of_life_put_that_off() -> None:
+    clock = Clock()
+    waiting = new_session(clock, idle_timeout_seconds=10)
+    streaming = started(clock, idle_timeout_seconds=10)
+    assert waiting.deadline == streaming.deadline == 110
+    clock.now = 109
+    assert waiting.tick() == []
+    streaming.receive_text('{"type": "keepalive"}')
+    clock.now = 111
+    assert refusal(waiting.tick()) == ("idle", 1008)
+    assert streaming.tick() == []
+    streaming.receive_bytes(b"\0\0")
+    assert streaming.deadline == 121
+    clock.now = 122
+    assert streaming.tick() == [Flush("stop")]
+    assert streaming.deadline is None
+    assert refusal(streaming.receive_events([final("stop")])[1:]) == ("idle", 1008)
+
+
+def test_going_away_settles_what_was_said() -> None:
+    session = started()
+    session.receive_bytes(bytes(32000))
+    assert session.go_away() == [Flush("stop")]
+    assert session.receive_bytes(b"\0\0") == []  # the client cannot know yet
+    assert session.receive_text('{"type": "stop"}') == []
+    assert session.receive_text("garbage") == []
+    assert session.go_away() == []
+    assert session.receive_events([final("stop")]) == [
+        Send(final("stop")),
+        Send(messages.Done(1.0, 1)),
+        Close(1001, "the server is shutting down"),
+    ]
+    assert new_session().go_away() == [Close(1001, "the server is shutting down")]
+
+
+def test_a_stopping_session_is_not_changed_by_the_server_going_away() -> None:
+    session = started()
+    session.receive_text('{"type": "stop"}')
+    assert session.go_away() == []
+    assert session.receive_events([final("stop")])[-1] == Close(1000)
+
+
+def test_the_servers_own_failure_and_a_lost_connection_end_everything() -> None:
+    session = started()
+    assert refusal(session.fail("internal", "the recognizer failed")) == ("internal", 1011)
+    assert session.fail("internal", "again") == []
+    lost = started()
+    assert lost.connection_lost() == []
+    assert lost.state is State.CLOSED
+    assert lost.receive_events([final("stop")]) == []
+    assert lost.connection_lost() == []
+
+
+def test_every_state_but_closed_can_fail_and_be_lost_and_closed_is_final() -> None:
+    for state in State:
+        legal = {happened for (before, happened) in TRANSITIONS if before is state}
+        assert legal >= {Input.FAIL, Input.LOST} if state is not State.CLOSED else not legal
+
+
+@given(st.one_of(st.text(), st.binary().map(lambda data: data.decode("latin-1"))))
+def test_any_text_opens_or_is_refused(text: str) -> None:
+    actions = new_session().receive_text(text)
+    assert isinstance(actions[0], Open) or refusal(actions)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+FIELDS = [*messages.Start.__struct_fields__, "type", "other"]
+MESSAGES = st.builds(
+    lambda kind, fields: {"type": kind, **fields},
+    st.sampled_from(["start", "finalize", "keepalive", "stop", "nonsense"]),
+    st.dictionaries(st.sampled_from(FIELDS), JSON, max_size=2),
+).map(lambda message: msgspec.json.encode(message).decode())
+PLAIN = st.sampled_from([f'{{"type": "{kind}"}}' for kind in ("start", "finalize", "keepalive", "stop")])
+EVENTS = st.lists(st.sampled_from([SpeechStarted(0.0), final("endpoint"), final("finalize")]), max_size=2)
+STEPS = st.one_of(
+    PLAIN, PLAIN, MESSAGES, st.binary(max_size=50), st.binary(max_size=50), EVENTS, st.just("go_away"), st.just(None)
+)
+
+
+@given(st.lists(STEPS, max_size=12))
+def test_whatever_comes_in_whatever_order_the_actions_make_sense(steps: list[Any]) -> None:
+    clock = Clock()
+    session = new_session(clock)
+    actions: list[Action] = session.receive_text('{"type": "start", "encoding": "pcm_f32le", "channels": 2}')
+    for step in steps:
+        if step is None:
+            clock.now += 61
+            actions += session.tick()
+        elif step == "go_away":
+            actions += session.go_away()
+        elif isinstance(step, list):
+            actions += session.receive_events(step)
+        else:
+            actions += session.receive_text(step) if isinstance(step, str) else session.receive_bytes(step)
+    stops = [a for a in actions if a == Flush("stop")]
+    assert len(stops) <= 1
+    if stops:
+        actions += session.receive_events([final("stop")])
+        assert session.state is State.CLOSED
+    kinds = [type(action) for action in actions]
+    assert kinds[:2] == [Open, Send]
+    assert kinds.count(Open) == 1
+    assert kinds.count(Close) == (session.state is State.CLOSED)
+    assert Close not in kinds[:-1]
+    if stops:
+        assert Push not in kinds[actions.index(stops[0]) :]
+    said_last = [a.message for a in actions if isinstance(a, Send)][-1]
+    if session.state is State.CLOSED:
+        assert isinstance(said_last, messages.Done | messages.Error)
+
+
+def test_native_messages_are_read_as_written() -> None:
+    written = messages.Start(8000, "mulaw", 2, "en", False, False, 4, messages.Endpointing(False, 300))
+    assert parse_message(msgspec.json.encode(written).decode()) == written
