@@ -1,0 +1,173 @@
+"""Owns the client's half of the native protocol, version 1, without I/O: what to send, what may come, what an end is.
+
+Method calls in, frames out; frames in, events out. No sockets, no clock: `client.py` moves the frames.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Literal
+
+from .errors import ClientError, ConnectionLost, LocalProtocolError, RemoteProtocolError, ServerError, ServerFull
+from .events import TYPE_NAMES, Error, Event, parse_event
+
+PROTOCOL_VERSION = 1
+MAX_FRAME_BYTES = 32 * 1024  # 1.024 s of 16-bit mono at 16 kHz; smaller frames let pings and stops through
+CLOSE_TRY_AGAIN_LATER = 1013  # RFC 6455's registry; the server uses it when it has no room
+
+Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpointing:
+    """When an utterance ends, for this session; `None` leaves it to the server. Times in milliseconds."""
+
+    enabled: bool = True
+    trailing_silence_ms: int | None = None
+    max_utterance_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What ``start`` asks for. The server judges the values, so that this client need not know its limits."""
+
+    sample_rate: int = 16000
+    encoding: Encoding = "pcm_s16le"
+    channels: int = 1
+    language: str | None = None
+    partials: bool = True
+    words: bool = True
+    nbest: int = 1
+    endpointing: Endpointing = Endpointing()
+
+
+class State(StrEnum):
+    """Where the session stands, seen from the client."""
+
+    NEW = "new"
+    STARTING = "starting"
+    STREAMING = "streaming"
+    STOPPING = "stopping"
+    DONE = "done"
+    FAILED = "failed"
+
+
+# What the client may do, and what the server may send, in each state. Everything else is somebody's mistake.
+_LOCAL: dict[tuple[State, str], State] = {
+    (State.NEW, "start"): State.STARTING,
+    (State.STREAMING, "audio"): State.STREAMING,
+    (State.STREAMING, "finalize"): State.STREAMING,
+    (State.STREAMING, "keepalive"): State.STREAMING,
+    (State.STREAMING, "stop"): State.STOPPING,
+}
+_REMOTE: dict[tuple[State, str], State] = {
+    (State.STARTING, "ready"): State.STREAMING,
+    (State.STREAMING, "speech_started"): State.STREAMING,
+    (State.STREAMING, "partial"): State.STREAMING,
+    (State.STREAMING, "final"): State.STREAMING,
+    (State.STREAMING, "done"): State.DONE,  # a server that shuts down finishes what is open, unasked
+    (State.STOPPING, "speech_started"): State.STOPPING,
+    (State.STOPPING, "partial"): State.STOPPING,
+    (State.STOPPING, "final"): State.STOPPING,
+    (State.STOPPING, "done"): State.DONE,
+    (State.STARTING, "error"): State.FAILED,
+    (State.STREAMING, "error"): State.FAILED,
+    (State.STOPPING, "error"): State.FAILED,
+}
+
+
+def start_message(options: Options) -> str:
+    """The ``start`` frame. Defaults are left out: an older server refuses fields that it does not know."""
+    message: dict[str, object] = {
+        "type": "start",
+        "sample_rate": options.sample_rate,
+        "encoding": options.encoding,
+        "channels": options.channels,
+    }
+    for name in ("language", "partials", "words", "nbest"):
+        if getattr(options, name) != getattr(Options(), name):
+            message[name] = getattr(options, name)
+    endpointing = {
+        name: getattr(options.endpointing, name)
+        for name in ("enabled", "trailing_silence_ms", "max_utterance_ms")
+        if getattr(options.endpointing, name) != getattr(Endpointing(), name)
+    }
+    if endpointing:
+        message["endpointing"] = endpointing
+    return json.dumps(message)
+
+
+class ClientProtocol:
+    """One session. Raises `LocalProtocolError` for what we must not send, `RemoteProtocolError` for the rest."""
+
+    def __init__(self, url: str, options: Options) -> None:
+        self.url = url
+        self.options = options
+        self.state = State.NEW
+        self.error: Error | None = None
+
+    def _local(self, action: str) -> None:
+        following = _LOCAL.get((self.state, action))
+        if following is None:
+            raise LocalProtocolError(f"cannot send {action}: the session is {self.state}")
+        self.state = following
+
+    def start(self) -> str:
+        """The first frame."""
+        self._local("start")
+        return start_message(self.options)
+
+    def audio(self, data: bytes) -> list[bytes]:
+        """`data` as frames: none when empty, several when long."""
+        self._local("audio")
+        return [data[at : at + MAX_FRAME_BYTES] for at in range(0, len(data), MAX_FRAME_BYTES)]
+
+    def finalize(self) -> str:
+        """Asks for a final now; the session stays open."""
+        self._local("finalize")
+        return '{"type": "finalize"}'
+
+    def keepalive(self) -> str:
+        """Says that silence on the wire is meant."""
+        self._local("keepalive")
+        return '{"type": "keepalive"}'
+
+    def stop(self) -> str:
+        """Ends the audio; the last final and ``done`` follow."""
+        self._local("stop")
+        return '{"type": "stop"}'
+
+    def receive(self, frame: str | bytes) -> Event | None:
+        """What a frame says; `None` for a message newer than this client, in any state."""
+        event = parse_event(frame)
+        if event is None:
+            return None
+        name = TYPE_NAMES[type(event)]
+        following = _REMOTE.get((self.state, name))
+        if following is None:
+            raise RemoteProtocolError(f"the server sent {name!r} while the session was {self.state}")
+        self.state = following
+        if isinstance(event, Error):
+            self.error = event
+        return event
+
+    def closed(self, code: int, reason: str) -> ClientError | None:
+        """Why the connection is over, as the error to raise; `None` when all was said.
+
+        `code` as in RFC 6455: 1006 for a connection that broke without a closing handshake.
+        """
+        if self.state is State.DONE:
+            return None
+        if code == CLOSE_TRY_AGAIN_LATER:
+            return ServerFull(self.url, self.error.message if self.error else reason)
+        if self.error is not None:
+            return ServerError(self.error.code, self.error.message)
+        words = {
+            1000: "the server ended the session early",
+            1001: "the server is shutting down",
+            1006: "the connection broke off",
+            1011: "the server failed or stopped answering",
+        }.get(code, "the server closed the connection")
+        return ConnectionLost(f"{words} (close code {code}{f': {reason}' if reason else ''}, {self.url})")

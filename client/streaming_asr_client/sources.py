@@ -1,0 +1,171 @@
+"""Owns sound that is not a microphone: WAV files and raw PCM from standard input, as blocks at the pace of speech.
+
+An `AudioSource` is entered, iterated once for blocks of 16-bit little-endian PCM, and may be told to `stop` early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import wave
+from collections.abc import AsyncIterator, Callable
+from typing import Protocol, Self
+
+from .errors import UsageError
+from .handoff import BlockQueue
+
+BLOCK_MS = 40  # how much sound goes into one message
+SAMPLE_BYTES = 2  # pcm_s16le
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8000, 48000
+STDIN_SAMPLE_RATE = 16000
+STDIN_AHEAD_SECONDS = 1.0
+
+
+class AudioSource(Protocol):
+    """Where sound comes from. `name` is for people."""
+
+    name: str
+    sample_rate: int
+    channels: int
+
+    async def __aenter__(self) -> Self:
+        """Opens the source; raises `UsageError` when that cannot be."""
+
+    async def __aexit__(self, *exc: object) -> None:
+        """Closes it."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """Starts the sound. Ends at the end of it, or soon after `stop`, with everything that was heard until then."""
+
+    def stop(self) -> None:
+        """Ends the iteration early; from the event loop's thread."""
+
+
+class Pace:
+    """Says how long to wait so that sound leaves no faster than it would have been spoken. `clock` in seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._started = clock()
+        self._sound_seconds = 0.0
+
+    def wait_seconds(self, block_seconds: float) -> float:
+        """How long until a block of `block_seconds`, spoken after all before it, is complete. Never negative."""
+        self._sound_seconds += block_seconds
+        return max(0.0, self._started + self._sound_seconds - self._clock())
+
+
+class _Paced:
+    """What files and standard input share: pacing and stopping."""
+
+    def __init__(self, fast: bool) -> None:
+        self._fast = fast
+        self._stopped = asyncio.Event()
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+    async def _delay(self, seconds: float) -> None:
+        """Waits, but not longer than until `stop`."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopped.wait()
+        except TimeoutError:
+            pass
+
+
+class WavSource(_Paced):
+    """A WAV file: 16-bit PCM, mono or stereo, 8 to 48 kHz. `fast`: as fast as it goes, else at the pace of speech."""
+
+    def __init__(self, path: str, *, fast: bool = False) -> None:
+        super().__init__(fast)
+        self.name = path
+        try:
+            self._wave = wave.open(path, "rb")  # noqa: SIM115 - closed by __aexit__, or below
+        except OSError as failure:
+            raise UsageError(f"cannot read {path}: {failure.strerror or failure}") from None
+        except (wave.Error, EOFError) as failure:
+            raise UsageError(
+                f"{path} is no 16-bit PCM WAV file ({failure or 'it is too short'}); {_advice(path)}"
+            ) from None
+        self.sample_rate = self._wave.getframerate()
+        self.channels = self._wave.getnchannels()
+        wrong = []
+        if self._wave.getsampwidth() != SAMPLE_BYTES:
+            wrong.append(f"{8 * self._wave.getsampwidth()} bits a sample")
+        if self.channels not in (1, 2):
+            wrong.append(f"{self.channels} channels")
+        if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
+            wrong.append(f"{self.sample_rate} Hz")
+        if wrong:
+            self._wave.close()
+            raise UsageError(f"{path} has {' and '.join(wrong)}; {_advice(path)}")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._wave.close()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        frame_bytes = SAMPLE_BYTES * self.channels
+        pace = Pace(asyncio.get_running_loop().time)
+        while not self._stopped.is_set():
+            block = self._wave.readframes(self.sample_rate * BLOCK_MS // 1000)
+            block = block[: len(block) // frame_bytes * frame_bytes]  # a file that was cut off within a sample
+            if not block:
+                return
+            if not self._fast:
+                await self._delay(pace.wait_seconds(len(block) / frame_bytes / self.sample_rate))
+            yield block
+
+
+def _advice(path: str) -> str:
+    return f"convert it: ffmpeg -i {path} -ac 1 -ar 16000 -c:a pcm_s16le converted.wav"
+
+
+class StdinSource(_Paced):
+    """Raw 16-bit little-endian mono PCM at 16 kHz from a file descriptor, usually 0.
+
+    A daemon thread reads: neither a terminal nor a regular file can be polled everywhere, and a blocked read cannot
+    be cancelled. It is at most `STDIN_AHEAD_SECONDS` ahead.
+    """
+
+    def __init__(self, descriptor: int = 0, *, fast: bool = False) -> None:
+        super().__init__(fast)
+        self.name = "standard input"
+        self.sample_rate = STDIN_SAMPLE_RATE
+        self.channels = 1
+        self._descriptor = descriptor
+
+    async def __aenter__(self) -> Self:
+        self._queue = BlockQueue(int(STDIN_AHEAD_SECONDS * self.sample_rate) * SAMPLE_BYTES)
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends the iteration early, and the reader with its next block."""
+        super().stop()
+        self._queue.close()
+
+    def _read(self) -> None:
+        """The reader's thread, until the end of the input or until nobody listens."""
+        size = self.sample_rate * BLOCK_MS // 1000 * SAMPLE_BYTES
+        try:
+            while (block := os.read(self._descriptor, size)) and self._queue.put(block):
+                pass
+        except OSError as failure:
+            self._queue.close(UsageError(f"cannot read standard input: {failure.strerror}"))
+        else:
+            self._queue.close()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        threading.Thread(target=self._read, name="stdin", daemon=True).start()
+        pace = Pace(asyncio.get_running_loop().time)
+        while (block := await self._queue.get()) is not None and not self._stopped.is_set():
+            if not self._fast:
+                await self._delay(pace.wait_seconds(len(block) / SAMPLE_BYTES / self.sample_rate))
+            yield block

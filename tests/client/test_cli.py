@@ -1,0 +1,303 @@
+"""The real command as a subprocess against the fake server: what it prints, when, and how it ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+
+import numpy as np
+import pytest
+from websockets.asyncio.server import ServerConnection
+
+from .conftest import Popen, write_wav
+from .fake_server import FakeServer, Recorded, ready, recognize
+
+Mic = Callable[..., Popen]
+
+FIRST = "word0 word1 word2 word3 word4 word5 word6 word7"
+
+
+def test_file_piped_prints_one_line_for_each_final(mic: Mic, noise_wav: Path) -> None:
+    with FakeServer() as server:
+        process = mic("--server", server.url, "--file", str(noise_wav), "--fast")
+        out, err = process.communicate(timeout=30)
+    assert (out, err, process.returncode) == (f"{FIRST}\nword8 word9 word10 word11\n", "", 0)
+    assert bytes(server.clients[0].audio) == noise_wav.read_bytes()[44:]
+    assert server.clients[0].start == {
+        "type": "start",
+        "sample_rate": 16000,
+        "encoding": "pcm_s16le",
+        "channels": 1,
+    }
+    assert server.clients[0].messages == [{"type": "stop"}]
+
+
+def test_file_leaves_at_the_pace_of_speech(mic: Mic, tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "f.wav", np.ones((22050, 2)), 22050)
+    with FakeServer() as server:
+        began = time.monotonic()
+        process = mic("--server", server.url, "--file", str(wav))
+        process.communicate(timeout=30)
+        took = time.monotonic() - began
+    assert took >= 1.0
+    assert (server.clients[0].start["sample_rate"], server.clients[0].start["channels"]) == (22050, 2)
+    assert server.clients[0].seconds == 1.0
+
+
+def test_json_is_one_object_a_line_for_every_event(mic: Mic, noise_wav: Path) -> None:
+    with FakeServer() as server:
+        process = mic("--server", server.url, "--file", str(noise_wav), "--fast", "--format", "json")
+        out, err = process.communicate(timeout=30)
+    events = [json.loads(line) for line in out.splitlines()]
+    assert [event["type"] for event in events] == (
+        ["ready", "speech_started", *["partial"] * 8, "final", "speech_started", *["partial"] * 4, "final", "done"]
+    )
+    assert events[10]["text"] == FIRST
+    assert events[10]["words"] == []
+    assert (err, process.returncode) == ("", 0)
+
+
+def test_raw_stdin(mic: Mic) -> None:
+    sound = bytes(range(256)) * 125  # 1 s
+    with FakeServer() as server:
+        process = mic("--server", server.url, "--file", "-", "--fast", stdin=subprocess.PIPE)
+        assert process.stdin is not None
+        process.stdin.buffer.write(sound)
+        out, err = process.communicate(timeout=30)
+    assert (out, err, process.returncode) == ("word0 word1 word2 word3\n", "", 0)
+    assert bytes(server.clients[0].audio) == sound
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("source", ["file", "stdin"])
+def test_a_signal_prints_the_last_final(mic: Mic, tmp_path: Path, number: int, source: str) -> None:
+    wav = write_wav(tmp_path / "long.wav", np.ones(60 * 16000))
+    with FakeServer() as server:
+        name = str(wav) if source == "file" else "-"
+        process = mic("--server", server.url, "--file", name, stdin=subprocess.PIPE)
+        if source == "stdin":  # stays open, and the reader blocked, to the end
+            assert process.stdin is not None
+            process.stdin.buffer.write(bytes(32000))
+            process.stdin.flush()
+        server.wait_for_audio(0.6)
+        process.send_signal(number)
+        process.wait(30)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        out, err = process.stdout.read(), process.stderr.read()
+    assert (err, process.returncode) == ("", 0)
+    assert re.fullmatch(r"word0 word1[ word0-9]*\n", out)
+    assert server.clients[0].seconds < 30
+
+
+async def never_done(server: FakeServer, connection: ServerConnection, recorded: Recorded) -> None:
+    await ready(connection, recorded)
+    async for frame in connection:
+        with server.changed:
+            if isinstance(frame, bytes):
+                recorded.audio += frame
+            else:
+                recorded.messages.append(json.loads(frame))
+            server.changed.notify_all()
+
+
+def test_a_second_interrupt_leaves_at_once(mic: Mic, tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "long.wav", np.ones(60 * 16000))
+    with FakeServer(never_done) as server:
+        process = mic("--server", server.url, "--file", str(wav))
+        client = server.wait_for_audio(0.2)
+        process.send_signal(signal.SIGINT)
+        with server.changed:
+            assert server.changed.wait_for(lambda: bool(client.messages), 20)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (out, err, process.returncode) == ("", "", 130)
+
+
+def test_a_server_that_never_finishes_is_given_up(mic: Mic, tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "long.wav", np.ones(60 * 16000))
+    with FakeServer(never_done) as server:
+        process = mic("--server", server.url, "--file", str(wav))
+        server.wait_for_audio(0.2)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (out, process.returncode) == ("", 1)
+    assert err == "streaming-asr-mic: the server did not finish within 5 s; the last words may be missing\n"
+
+
+async def refuse(server: FakeServer, connection: ServerConnection, recorded: Recorded) -> None:
+    await connection.recv()
+    await connection.send('{"type": "error", "code": "bad_rate", "message": "7 Hz is too slow", "hint": "more"}')
+    await connection.close(1008)
+
+
+async def full(server: FakeServer, connection: ServerConnection, recorded: Recorded) -> None:
+    await connection.recv()
+    await connection.close(1013, "4 sessions are open")
+
+
+async def vanish(server: FakeServer, connection: ServerConnection, recorded: Recorded) -> None:
+    await ready(connection, recorded)
+    await connection.recv()
+    connection.transport.abort()
+
+
+async def babble(server: FakeServer, connection: ServerConnection, recorded: Recorded) -> None:
+    await ready(connection, recorded)
+    await connection.send("hello!")
+    await connection.wait_closed()
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status", "says"),
+    [
+        (refuse, None, "the server says: 7 Hz is too slow (bad_rate)"),
+        (full, None, "the server at URL is full (4 sessions are open); try again in a moment"),
+        (vanish, None, "the connection broke off (close code 1006, URL)"),
+        (babble, None, "the server sent something that is not JSON: 'hello!'"),
+        (recognize, HTTPStatus.SERVICE_UNAVAILABLE, "the server at URL is full; try again in a moment"),
+        (recognize, HTTPStatus.FORBIDDEN, "the server at URL refuses: HTTP 403"),
+    ],
+)
+def test_server_trouble_is_one_line_and_exit_1(
+    mic: Mic,
+    noise_wav: Path,
+    behaviour: Callable[..., object],
+    status: HTTPStatus | None,
+    says: str,
+) -> None:
+    with FakeServer(behaviour, http_status=status) as server:  # type: ignore[arg-type]
+        process = mic("--server", server.url, "--file", str(noise_wav))
+        out, err = process.communicate(timeout=30)
+    assert (out, err, process.returncode) == ("", f"streaming-asr-mic: {says.replace('URL', server.url)}\n", 1)
+
+
+def test_a_refusal_is_an_event_in_json(mic: Mic, noise_wav: Path) -> None:
+    async def fail_later(server: FakeServer, connection: ServerConnection, recorded: Recorded) -> None:
+        await ready(connection, recorded)
+        await connection.send('{"type": "error", "code": "oops", "message": "it broke"}')
+        await connection.close(1011)
+
+    with FakeServer(fail_later) as server:
+        process = mic("--server", server.url, "--file", str(noise_wav), "--format", "json")
+        out, _ = process.communicate(timeout=30)
+    assert json.loads(out.splitlines()[-1]) == {"type": "error", "code": "oops", "message": "it broke"}
+    assert process.returncode == 1
+
+
+def test_no_server(mic: Mic, noise_wav: Path) -> None:
+    with FakeServer() as server:
+        pass  # its port is free again
+    process = mic("--server", server.url, "--file", str(noise_wav))
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert err == f"streaming-asr-mic: no server at {server.url} — start one with `streaming-asr serve`\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--file", "missing.wav"], "cannot read missing.wav: No such file or directory"),
+        (["--file", "."], "cannot read .: Is a directory"),
+        (["--file", __file__], "is no 16-bit PCM WAV file"),
+        (["--server", "ws://[", "--file", "-"], "'ws://[' is no server address"),
+        (["--fast"], "--fast goes with --file"),
+        (["--file", "-", "--device", "3"], "not allowed with argument --file"),
+    ],
+)
+def test_what_the_user_got_wrong_is_exit_2(mic: Mic, arguments: list[str], says: str) -> None:
+    process = mic(*arguments)
+    out, err = process.communicate(timeout=30)
+    assert (out, process.returncode) == ("", 2)
+    assert says in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("argument", ["--list-devices", "--device=0"])
+def test_without_portaudio_it_says_what_to_install(mic: Mic, tmp_path: Path, argument: str) -> None:
+    (tmp_path / "sounddevice.py").write_text("raise OSError('PortAudio library not found')")
+    process = mic(argument, environment={**os.environ, "PYTHONPATH": str(tmp_path)})
+    out, err = process.communicate(timeout=30)
+    assert (out, process.returncode) == ("", 2)
+    assert "apt-get install libportaudio2" in err
+    assert "brew install portaudio" in err
+    assert "Traceback" not in err
+
+
+def test_a_reader_that_leaves_ends_it_quietly(mic: Mic, tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "long.wav", np.ones(600 * 16000))
+    with FakeServer() as server:
+        process = mic("--server", server.url, "--file", str(wav), "--fast")
+        assert process.stdout is not None
+        assert process.stdout.readline() == f"{FIRST}\n"
+        process.stdout.close()
+        process.wait(60)
+        assert process.stderr is not None
+        assert (process.stderr.read(), process.returncode) == ("", 0)
+
+
+def read_terminal(descriptor: int) -> str:
+    """Everything written to the other side, until it is closed (which Linux reports as EIO)."""
+    received = bytearray()
+    while True:
+        try:
+            data = os.read(descriptor, 65536)
+        except OSError:
+            data = b""
+        if not data:
+            return received.decode()
+        received += data
+
+
+@pytest.mark.parametrize(
+    ("environment", "cursor", "dim"),
+    [
+        ({"TERM": "xterm-256color"}, True, True),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, True, False),
+        ({"TERM": "dumb"}, False, False),
+    ],
+)
+def test_live_on_a_terminal(
+    mic: Mic,
+    noise_wav: Path,
+    environment: dict[str, str],
+    cursor: bool,
+    dim: bool,
+) -> None:
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 30, 0, 0))
+    inherited = {key: value for key, value in os.environ.items() if key != "NO_COLOR"}
+    try:
+        with FakeServer() as server:
+            process = mic(
+                "--server",
+                server.url,
+                "--file",
+                str(noise_wav),
+                "--fast",
+                environment=inherited | environment,
+                stdout=theirs,
+            )
+            os.close(theirs)
+            written = read_terminal(ours)
+            process.wait(30)
+    finally:
+        os.close(ours)
+    assert process.returncode == 0
+    assert written.endswith("word8 word9 word10 word11\r\n")
+    assert ("\x1b[K" in written) == cursor
+    assert ("\x1b[2mword3\x1b[0m" in written) == dim
+    if cursor:
+        widest = max(re.split(r"\x1b\[\d*[A-Za-z]|\r|\n", written.replace(FIRST, "")), key=len)
+        assert len(widest) <= 29
