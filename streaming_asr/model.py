@@ -26,7 +26,11 @@ from .features import FRAME_SHIFT_SECONDS, NUM_MEL_BINS
 from .tokens import NUM_TOKENS
 
 Cell = Literal["lstm", "gru", "rnn"]
-_CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {"lstm": nn.LSTM, "gru": nn.GRU, "rnn": nn.RNN}
+_CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
+    "lstm": nn.LSTM,
+    "gru": nn.GRU,
+    "rnn": nn.RNN,
+}
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,9 @@ class AcousticModel(nn.Module):
         joined = torch.cat((state.context, frames), dim=1)
         window = config.context_frames + config.frames_per_step
         # [B, S, 80, window] -> [B, S, window * 80]
-        windows = joined.unfold(1, window, config.frames_per_step).transpose(2, 3).reshape(num_streams, -1, window * num_bins)
+        windows = (
+            joined.unfold(1, window, config.frames_per_step).transpose(2, 3).reshape(num_streams, -1, window * num_bins)
+        )
         x = self.dropout(torch.relu(self.input_norm(self.input(windows))))
         hidden, cell = [], []
         for index, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True)):

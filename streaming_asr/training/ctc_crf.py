@@ -95,7 +95,7 @@ class _LogPartition(torch.autograd.Function):
         return log_z
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         (posteriors,) = ctx.saved_tensors
         return posteriors * grad[None, :, None], None, None
 

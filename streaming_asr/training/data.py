@@ -1,8 +1,6 @@
 """Owns the training data: LibriSpeech-style folders in, batches of log-mel features and phone targets out.
 
-A folder holds ``SPEAKER/CHAPTER/UTTERANCE.flac`` with ``SPEAKER-CHAPTER.trans.txt`` beside (any depth works: what
-counts is a ``*.trans.txt`` with the recordings it names beside it). Features are extracted once, by the code that
-serves, and cached as float16. Must not know the model.
+Features are extracted once, by the code that serves, and cached as float16. Must not know the model.
 """
 
 from __future__ import annotations
@@ -16,12 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import soundfile
-import soxr
 from numpy.typing import NDArray
 
-from ..errors import InputError
-from ..features import FRAME_LENGTH_SAMPLES, NUM_MEL_BINS, SAMPLE_RATE, extract
+from ..features import FRAME_LENGTH_SAMPLES, NUM_MEL_BINS, extract
+from ..recordings import Recording, read_samples
 
 logger = logging.getLogger(__name__)
 
@@ -29,42 +25,6 @@ logger = logging.getLogger(__name__)
 TAIL_SAMPLES = FRAME_LENGTH_SAMPLES
 
 Half = NDArray[np.float16]
-
-
-@dataclass(frozen=True)
-class Recording:
-    """One transcribed recording on disk; ``words`` in lower case."""
-
-    utterance: str
-    speaker: str
-    path: Path
-    words: tuple[str, ...]
-
-
-def find_recordings(folders: Sequence[Path]) -> list[Recording]:
-    """All transcribed recordings under ``folders``, sorted by utterance id. Raises `InputError` when there are none."""
-    recordings = []
-    for folder in folders:
-        for transcript in sorted(folder.rglob("*.trans.txt")):
-            for line in transcript.read_text().splitlines():
-                utterance, _, text = line.partition(" ")
-                path = transcript.parent / f"{utterance}.flac"
-                if path.exists():
-                    speaker = utterance.split("-")[0]
-                    recordings.append(Recording(utterance, speaker, path, tuple(text.lower().split())))
-    if not recordings:
-        raise InputError(f"no transcribed recordings (*.flac beside *.trans.txt) in {', '.join(map(str, folders))}")
-    return sorted(recordings, key=lambda recording: recording.utterance)
-
-
-def read_samples(path: Path) -> NDArray[np.float32]:
-    """A recording as float32 [N], 16 kHz mono, whatever libsndfile reads. Raises `InputError`, naming the file."""
-    try:
-        samples, sample_rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, OSError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    mono = samples.mean(axis=1, dtype=np.float32)
-    return mono if sample_rate == SAMPLE_RATE else soxr.resample(mono, sample_rate, SAMPLE_RATE).astype(np.float32)
 
 
 def _extract_file(path: Path) -> Half:
@@ -120,7 +80,9 @@ class Augmentation:
 NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0, 0, 0.0)
 
 
-def augment(features: Half, policy: Augmentation, mean: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+def augment(
+    features: Half, policy: Augmentation, mean: NDArray[np.float32], rng: np.random.Generator
+) -> NDArray[np.float32]:
     """A distorted copy: float16 [T, 80] to float32 [T', 80]. Masks (SpecAugment, arXiv 1904.08779) write ``mean``."""
     x = features.astype(np.float32)
     if policy.tempo:
@@ -172,5 +134,5 @@ def length_buckets(
             batches.append([])
         batches[-1].append(index)
     if rng:
-        rng.shuffle(batches)  # type: ignore[arg-type]
+        rng.shuffle(batches)
     yield from batches

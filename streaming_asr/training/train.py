@@ -1,7 +1,7 @@
 """Owns the training loop of the acoustic model: one process or several under ``torchrun``, CPU or CUDA.
 
-Plain CTC warms up, then CTC-CRF trains to the end; AdamW with a linear warm-up and a linear or cosine decay; an
-exponential moving average of the weights is what ships. A checkpoint every few minutes holds all that a killed run needs to go on.
+Plain CTC warms up, then CTC-CRF trains to the end; AdamW with a linear warm-up and a cosine decay; an exponential
+moving average of the weights is what ships. A checkpoint every few minutes holds all that a killed run needs to go on.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import safetensors.torch
 import torch
@@ -26,9 +27,10 @@ from torch import Tensor, distributed
 
 from ..errors import InputError
 from ..model import AcousticModel, ModelConfig, save_model
+from ..recordings import Recording, find_recordings
 from ..tokens import NUM_TOKENS, PHONE_ID
 from .ctc_crf import ctc_crf_loss, estimate_bigram
-from .data import NO_AUGMENTATION, Augmentation, FeatureCache, Recording, augment, find_recordings, length_buckets
+from .data import NO_AUGMENTATION, Augmentation, FeatureCache, augment, length_buckets
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +92,9 @@ class Batch:
 class DataSet:
     """Recordings that have targets, with their features."""
 
-    def __init__(self, folders: list[Path], pronunciations: dict[str, list[int]], cache: Path, step_frames: int) -> None:
+    def __init__(
+        self, folders: list[Path], pronunciations: dict[str, list[int]], cache: Path, step_frames: int
+    ) -> None:
         recordings = find_recordings(folders)
         features = FeatureCache(recordings, cache)
         targets = phone_targets(recordings, pronunciations)
@@ -106,7 +110,9 @@ class DataSet:
         hours = sum(map(features.num_frames, self.indices)) / 360_000
         logger.info("%d of %d recordings, %.2f hours", len(self.indices), len(recordings), hours)
 
-    def batch(self, indices: list[int], policy: Augmentation, mean: NDArray[np.float32], rng: np.random.Generator) -> Batch:
+    def batch(
+        self, indices: list[int], policy: Augmentation, mean: NDArray[np.float32], rng: np.random.Generator
+    ) -> Batch:
         """Loads and augments the given recordings."""
         arrays = []
         for index in indices:
@@ -119,16 +125,19 @@ class DataSet:
         step = self.step_frames
         longest = -(-max(map(len, arrays)) // step) * step
         frames = np.zeros((len(arrays), longest, arrays[0].shape[1]), np.float32)
-        for row, array in zip(frames, arrays, strict=True):
-            row[: len(array)] = array
-            row[len(array) :] = array[-1]
+        for index, array in enumerate(arrays):
+            frames[index, : len(array)] = array
+            frames[index, len(array) :] = array[-1]
         targets = [self.targets[index] or [] for index in indices]
         padded = np.zeros((len(targets), max(map(len, targets))), np.int64)
-        for row, target in zip(padded, targets, strict=True):
-            row[: len(target)] = target
+        for row, labels in zip(padded, targets, strict=True):
+            row[: len(labels)] = labels
         lengths = [-(-len(array) // step) * step for array in arrays]
         return Batch(
-            torch.from_numpy(frames), torch.tensor(lengths), torch.from_numpy(padded), torch.tensor([len(t) for t in targets])
+            torch.from_numpy(frames),
+            torch.tensor(lengths),
+            torch.from_numpy(padded),
+            torch.tensor([len(t) for t in targets]),
         )
 
     def epoch_indices(self, low_weight: tuple[str, ...], rng: np.random.Generator) -> list[int]:
@@ -168,7 +177,7 @@ def _learning_rate(config: TrainConfig, epoch: float, step: int) -> float:
 
 
 class Trainer:
-    """One training run in ``folder``: ``checkpoint.pt`` (its own, loaded with ``weights_only``), ``log.jsonl``, ``model/``."""
+    """One run in ``folder``: ``checkpoint.pt`` (its own; loaded with ``weights_only``), ``log.jsonl``, ``model/``."""
 
     def __init__(
         self, config: TrainConfig, train: DataSet, dev: DataSet | None, folder: Path, init: Path | None = None
@@ -177,7 +186,11 @@ class Trainer:
         folder.mkdir(parents=True, exist_ok=True)
         self.rank = distributed.get_rank() if distributed.is_initialized() else 0
         self.world_size = distributed.get_world_size() if distributed.is_initialized() else 1
-        self.device = torch.device("cuda", self.rank % torch.cuda.device_count()) if torch.cuda.is_available() else torch.device("cpu")
+        self.device = (
+            torch.device("cuda", self.rank % torch.cuda.device_count())
+            if torch.cuda.is_available()
+            else torch.device("cpu")
+        )
         torch.set_flush_denormal(True)
         torch.manual_seed(config.seed)
         self.model = AcousticModel(config.model, config.dropout)
@@ -189,11 +202,16 @@ class Trainer:
             self.model.load_state_dict({k: v.float() for k, v in safetensors.torch.load_file(init).items()})
         self.model.to(self.device)
         self.average = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        self.bigram = estimate_bigram([t for t in (train.targets[i] for i in train.indices) if t], NUM_TOKENS).to(self.device)
+        self.bigram = estimate_bigram([t for t in (train.targets[i] for i in train.indices) if t], NUM_TOKENS).to(
+            self.device
+        )
         matrices = [p for p in self.model.parameters() if p.ndim > 1]
         vectors = [p for p in self.model.parameters() if p.ndim <= 1]
         self.optimizer = torch.optim.AdamW(
-            [{"params": matrices, "weight_decay": config.weight_decay}, {"params": vectors, "weight_decay": 0.0}],
+            [
+                {"params": matrices, "weight_decay": config.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+            ],
             lr=config.learning_rate,
             betas=(0.9, 0.98),
         )
@@ -331,7 +349,11 @@ class Trainer:
                 total, number = self._loss(model, batch, crf=False)
                 loss, frames = loss + float(total), frames + number
                 for row, length, target, size in zip(
-                    log_probs.argmax(-1).cpu().tolist(), lengths, batch.targets.tolist(), batch.target_lengths.tolist(), strict=True
+                    log_probs.argmax(-1).cpu().tolist(),
+                    lengths,
+                    batch.targets.tolist(),
+                    batch.target_lengths.tolist(),
+                    strict=True,
                 ):
                     path = row[:length]
                     found = [c for i, c in enumerate(path) if c and (i == 0 or path[i - 1] != c)]
@@ -359,3 +381,39 @@ def _edit_distance(a: list[int], b: list[int]) -> int:
 def _cpu_has_bf16() -> bool:
     """Whether the CPU multiplies bfloat16 in hardware (without it autocast is slower than float32, or fails)."""
     return bool(torch.cpu._is_avx512_bf16_supported()) or bool(torch.cpu._is_amx_tile_supported())
+
+
+def read_config(path: Path | None) -> TrainConfig:
+    """A `TrainConfig` from JSON with any of its fields (``model``, ``augmentation``: objects). Raises `InputError`."""
+    if path is None:
+        return TrainConfig()
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=TrainConfig)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except msgspec.ValidationError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def train(
+    folders: Sequence[Path],
+    lexicon: Path,
+    output: Path,
+    *,
+    dev: Path | None = None,
+    config: Path | None = None,
+    init: Path | None = None,
+    max_hours: float | None = None,
+) -> None:
+    """Trains on LibriSpeech-style ``folders``; see the command ``streaming-asr train`` for the arguments.
+
+    Run under ``torchrun`` it trains data-parallel (gloo on CPUs, nccl on GPUs), with ``batch_seconds`` a process.
+    """
+    settings = read_config(config)
+    if "WORLD_SIZE" in os.environ and not distributed.is_initialized():
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    pronunciations = read_pronunciations(lexicon)
+    step = settings.model.frames_per_step
+    training = DataSet(list(folders), pronunciations, output / "features", step)
+    held_out = DataSet([dev], pronunciations, output / "features", step) if dev else None
+    Trainer(settings, training, held_out, output, init).run(math.inf if max_hours is None else 3600 * max_hours)

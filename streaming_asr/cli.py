@@ -1,0 +1,316 @@
+"""Owns the command line ``streaming-asr``: arguments in, calls out. Imports of anything heavy wait until needed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from . import __version__
+from .errors import StreamingAsrError
+
+if TYPE_CHECKING:
+    from .messages import Final
+    from .recognizer import Recognizer
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="streaming-asr", description="Streaming speech recognition.")
+    parser.add_argument("--version", action="version", version=f"streaming-asr {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def model_option(command: argparse.ArgumentParser) -> None:
+        command.add_argument("--model", type=Path, metavar="DIR", help="model folder (default: the one that ships)")
+
+    serve = commands.add_parser("serve", help="serve WebSocket clients")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=8765, help="port; 0 picks a free one (default: %(default)s)")
+    serve.add_argument(
+        "--max-sessions", type=int, default=64, metavar="N", help="refuse further ones (default: %(default)s)"
+    )
+    serve.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="a web origin that may connect; repeatable",
+    )
+    serve.add_argument(
+        "--drain-seconds",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="time for open sessions on SIGTERM (default: %(default)s)",
+    )
+    serve.add_argument("--verbose", action="store_true", help="log sessions as they come and go")
+    model_option(serve)
+
+    transcribe = commands.add_parser("transcribe", help="transcribe files")
+    transcribe.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    transcribe.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text")
+    model_option(transcribe)
+
+    evaluate = commands.add_parser("evaluate", help="word error rate over a LibriSpeech-style folder")
+    evaluate.add_argument("folder", type=Path, metavar="DIR")
+    evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N recordings")
+    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    model_option(evaluate)
+
+    train = commands.add_parser("train", help="train an acoustic model on LibriSpeech-style folders")
+    train.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of *.flac beside *.trans.txt")
+    train.add_argument(
+        "--lexicon", type=Path, required=True, metavar="FILE", help="word<TAB>PH PH PH lines (see build-lm)"
+    )
+    train.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="checkpoint, log and model go here; resumed when present",
+    )
+    train.add_argument("--dev", type=Path, metavar="DIR", help="held-out folder, read after each epoch")
+    train.add_argument("--config", type=Path, metavar="FILE", help="JSON with fields of TrainConfig")
+    train.add_argument("--init", type=Path, metavar="FILE", help="weights (model.safetensors) to start from")
+    train.add_argument("--max-hours", type=float, metavar="H", help="stop (resumable) after so much wall-clock time")
+
+    build_lm = commands.add_parser(
+        "build-lm", help="build vocabulary, lexicon and n-gram LM from text (needs KenLM's lmplz)"
+    )
+    build_lm.add_argument("texts", nargs="+", type=Path, metavar="FILE", help="plain text, any case and punctuation")
+    build_lm.add_argument(
+        "--pronunciations", type=Path, required=True, metavar="FILE", help="dictionary in CMUdict's format"
+    )
+    build_lm.add_argument("--output", type=Path, required=True, metavar="DIR")
+    build_lm.add_argument("--order", type=int, default=3, metavar="N")
+
+    export = commands.add_parser("export-model", help="join weights, lexicon and LM into a model folder that serves")
+    export.add_argument(
+        "--acoustic", type=Path, required=True, metavar="DIR", help="the model/ folder that train wrote"
+    )
+    export.add_argument("--lexicon", type=Path, required=True, metavar="FILE")
+    export.add_argument("--lm", type=Path, required=True, metavar="FILE", help="lm.safetensors that build-lm wrote")
+    export.add_argument("--name", required=True)
+    export.add_argument(
+        "--decoder",
+        type=json.loads,
+        default={},
+        metavar="JSON",
+        help="decoder options, e.g. '{\"lm_weight\": 2.0}'",
+    )
+    export.add_argument("--output", type=Path, required=True, metavar="DIR")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code (0 done, 1 failed, 2 unusable input)."""
+    options = _parser().parse_args(arguments)
+    command = {
+        "serve": _serve,
+        "transcribe": _transcribe,
+        "evaluate": _evaluate,
+        "train": _train,
+        "build-lm": _build_lm,
+        "export-model": _export_model,
+    }[options.command]
+    try:
+        return command(options)
+    except StreamingAsrError as error:
+        print(f"streaming-asr {options.command}: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    except BrokenPipeError:  # the reader of our output went away: nothing left to do, and nobody to tell
+        sys.stderr.close()
+        return EXIT_FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _load(options: argparse.Namespace) -> Recognizer:
+    from .recognizer import SHIPPED_MODEL, Recognizer
+
+    return Recognizer.load(options.model or SHIPPED_MODEL)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from .server import ServerOptions, run_server
+
+    return run_server(
+        lambda: _load(options),
+        ServerOptions(
+            host=options.host,
+            port=options.port,
+            max_sessions=options.max_sessions,
+            allow_origins=tuple(options.allow_origin),
+            drain_seconds=options.drain_seconds,
+        ),
+        verbose=options.verbose,
+    )
+
+
+def _transcribe(options: argparse.Namespace) -> int:
+    from rich.progress import track
+
+    from .errors import InputError
+    from .subtitles import srt, vtt
+
+    recognizer = _load(options)
+    exit_code = EXIT_OK
+    files = options.files
+    if sys.stderr.isatty():
+        from rich.console import Console
+
+        files = track(files, "transcribing", console=Console(stderr=True), transient=True)
+    for path in files:
+        began = time.perf_counter()
+        try:
+            finals, audio_seconds = _transcribe_file(recognizer, path)
+        except InputError as error:
+            print(f"streaming-asr transcribe: {error}", file=sys.stderr)
+            exit_code = EXIT_USAGE
+            continue
+        text = " ".join(final.text for final in finals)
+        if options.format == "text":
+            print("\n".join(final.text for final in finals), flush=True)
+        elif options.format == "srt":
+            print(srt(finals), end="", flush=True)
+        elif options.format == "vtt":
+            print(vtt(finals), end="", flush=True)
+        else:
+            row = {
+                "file": str(path),
+                "text": text,
+                "utterances": [
+                    {
+                        "text": final.text,
+                        "start": final.start,
+                        "end": final.end,
+                        "words": [
+                            {"word": w.word, "start": w.start, "end": w.end, "confidence": w.confidence}
+                            for w in final.words
+                        ],
+                    }
+                    for final in finals
+                ],
+                "audio_seconds": round(audio_seconds, 3),
+                "compute_seconds": round(time.perf_counter() - began, 3),
+            }
+            print(json.dumps(row), flush=True)
+    return exit_code
+
+
+def _transcribe_file(recognizer: Recognizer, path: Path) -> tuple[list[Final], float]:
+    from .messages import Final
+    from .recordings import read_blocks
+
+    stream = recognizer.stream()
+    finals: list[Final] = []
+    num_samples = 0
+    for block in read_blocks(path):
+        num_samples += len(block)
+        finals += [event for event in stream.accept(block) if isinstance(event, Final)]
+    finals += [event for event in stream.finish() if isinstance(event, Final)]
+    return [final for final in finals if final.text], num_samples / 16000
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.progress import track
+
+    from .evaluate import count_word_errors, stream_recordings
+    from .recordings import find_recordings
+
+    recordings = find_recordings([options.folder])[: options.limit]
+    recognizer = _load(options)
+    console = Console(stderr=True)
+    stream = stream_recordings(recognizer, recordings)
+    results = list(
+        track(
+            stream,
+            "evaluating",
+            total=len(recordings),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+    )
+    errors = count_word_errors((" ".join(r.recording.words), r.text) for r in results)
+    audio = sum(result.audio_seconds for result in results)
+    compute = sum(result.compute_seconds for result in results)
+    slowest = sorted(results, key=lambda r: r.compute_seconds / max(r.audio_seconds, 1e-3), reverse=True)[:5]
+    row = {
+        "wer": round(errors.wer, 5),
+        "words": errors.words,
+        "insertions": errors.insertions,
+        "deletions": errors.deletions,
+        "substitutions": errors.substitutions,
+        "rtf": round(compute / max(audio, 1e-3), 5),
+        "recordings": len(results),
+        "audio_seconds": round(audio, 2),
+        "model": recognizer.name,
+        "slowest": [
+            {
+                "utterance": r.recording.utterance,
+                "rtf": round(r.compute_seconds / max(r.audio_seconds, 1e-3), 4),
+            }
+            for r in slowest
+        ],
+    }
+    if options.json:
+        print(json.dumps(row))
+        return EXIT_OK
+    print(
+        f"WER {100 * errors.wer:.2f} % over {errors.words} words in {len(results)} recordings, {audio / 60:.1f} minutes: "
+        f"{errors.substitutions} substituted, {errors.deletions} deleted, {errors.insertions} inserted"
+    )
+    print(f"real-time factor {row['rtf']:.4f} on this machine; slowest utterances:")
+    for item in slowest:
+        print(f"  {item.recording.utterance}: {item.compute_seconds / max(item.audio_seconds, 1e-3):.4f}")
+    return EXIT_OK
+
+
+def _train(options: argparse.Namespace) -> int:
+    import logging
+
+    from .training.train import train
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train(
+        options.folders,
+        options.lexicon,
+        options.output,
+        dev=options.dev,
+        config=options.config,
+        init=options.init,
+        max_hours=options.max_hours,
+    )
+    return EXIT_OK
+
+
+def _build_lm(options: argparse.Namespace) -> int:
+    from .training.lm import build_lm
+
+    build_lm(options.texts, options.pronunciations, options.output, order=options.order)
+    return EXIT_OK
+
+
+def _export_model(options: argparse.Namespace) -> int:
+    from .training.export import export_model
+
+    export_model(
+        options.acoustic,
+        options.lexicon,
+        options.lm,
+        options.output,
+        name=options.name,
+        decoder=options.decoder,
+    )
+    return EXIT_OK
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,65 @@
+"""Owns the decision that an utterance has ended. Policy is a table of rules; knows nothing of models or streams."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import InputError
+from .messages import Endpointing
+
+
+@dataclass(frozen=True)
+class EndpointRule:
+    """Ends an utterance when all of its conditions hold. Seconds throughout."""
+
+    must_contain_words: bool
+    silence_seconds: float = 0.0  # since the last sign of speech from the model and from the VAD
+    model_silence_seconds: float = 0.0  # since the model's last token, whatever the VAD says (noise keeps it busy)
+    utterance_seconds: float = 0.0  # since the first word's start
+
+
+@dataclass(frozen=True)
+class Silence:
+    """What is known at a step about the open utterance. Seconds throughout."""
+
+    contains_words: bool
+    since_speech: float  # since the later of the model's last token and the VAD's last voiced frame
+    since_token: float  # since the model's last token
+    utterance: float  # since the first word's start; 0 without words
+
+
+def rules(trailing_silence_seconds: float = 0.6, max_utterance_seconds: float = 20.0) -> tuple[EndpointRule, ...]:
+    """The default table, first match wins."""
+    return (
+        EndpointRule(must_contain_words=True, silence_seconds=trailing_silence_seconds),
+        EndpointRule(must_contain_words=True, model_silence_seconds=2 * trailing_silence_seconds),
+        EndpointRule(must_contain_words=True, model_silence_seconds=0.24, utterance_seconds=max_utterance_seconds),
+        EndpointRule(must_contain_words=True, utterance_seconds=1.5 * max_utterance_seconds),
+    )
+
+
+def session_rules(overrides: Endpointing) -> tuple[EndpointRule, ...]:
+    """The table with a session's overrides; empty when endpointing is off. Raises `InputError` for bad values."""
+    if not overrides.enabled:
+        return ()
+    silence_ms, utterance_ms = overrides.trailing_silence_ms, overrides.max_utterance_ms
+    if silence_ms is not None and not 100 <= silence_ms <= 10_000:
+        raise InputError(f"trailing_silence_ms must be 100 to 10000, not {silence_ms}")
+    if utterance_ms is not None and not 1_000 <= utterance_ms <= 60_000:
+        raise InputError(f"max_utterance_ms must be 1000 to 60000, not {utterance_ms}")
+    defaults = {
+        "trailing_silence_seconds": None if silence_ms is None else silence_ms / 1000,
+        "max_utterance_seconds": None if utterance_ms is None else utterance_ms / 1000,
+    }
+    return rules(**{name: value for name, value in defaults.items() if value is not None})
+
+
+def is_endpoint(table: tuple[EndpointRule, ...], silence: Silence) -> bool:
+    """Whether any rule of the table matches."""
+    return any(
+        (silence.contains_words or not rule.must_contain_words)
+        and silence.since_speech >= rule.silence_seconds
+        and silence.since_token >= rule.model_silence_seconds
+        and silence.utterance >= rule.utterance_seconds
+        for rule in table
+    )

@@ -1,0 +1,384 @@
+"""Owns the path from samples to events: features, sleep and wake, network, decoder, endpoints, committed text.
+
+A `Recognizer` holds what all streams share; a `Stream` holds everything about one. `Recognizer.step` moves many streams
+on by one chunk in one network pass; `Stream.accept` and `Stream.finish` are the same for one stream. There is no
+second path for recordings: offline is this, fed all at once. Knows nothing of sockets, messages on the wire or
+threads.
+
+A stream *sleeps* while there is no utterance and neither the model nor the VAD nor the energy shows speech: its audio
+then costs no network pass. Any sign of speech wakes it, with the audio from `PREROLL_FRAMES` before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from . import endpointing, messages
+from .decoder import Decoder, DecoderOptions, Hypothesis
+from .errors import InputError, ModelError
+from .features import (
+    FRAME_LENGTH_SAMPLES,
+    FRAME_SHIFT_SECONDS,
+    NUM_MEL_BINS,
+    SAMPLE_RATE,
+    Features,
+    FeatureStream,
+    Samples,
+)
+from .lexicon import Lexicon, LexiconTree
+from .messages import Event, Final, Partial, Reason, SpeechStarted
+from .model import AcousticModel, ModelState, load_model
+from .ngram import NGram
+from .tokens import BLANK
+from .vad import VoiceActivityDetector
+
+SHIPPED_MODEL = Path(__file__).parent / "resources" / "en"
+MANIFEST_FILE = "config.json"
+LEXICON_FILE = "lexicon.txt"
+LM_FILE = "lm.safetensors"
+
+PREROLL_FRAMES = 48  # 480 ms that a waking stream hears again
+SLEEP_AFTER_SECONDS = 0.5  # of silence, by every measure, outside an utterance
+FLUSH_SAMPLES = FRAME_LENGTH_SAMPLES + 2400  # silence after the last sample, so that its sounds can be emitted
+ONSET_REACH_FRAMES = 30  # how long before the first token a voiced stretch may have begun to be its onset
+TOKEN_PROBABILITY = 0.5  # of anything but blank, from which a frame counts as a token
+
+
+@dataclass(frozen=True)
+class StreamOptions:
+    """What one session asked for."""
+
+    partials: bool = True
+    words: bool = True
+    nbest: int = 1
+    endpointing: messages.Endpointing = field(default_factory=messages.Endpointing)
+
+
+class Recognizer:
+    """A loaded model with its lexicon and LM, shared by all its streams.
+
+    The decoder and the network are pure functions of explicit states, so one recognizer serves any number of streams;
+    `step` must not be called from two threads at once for the same stream.
+    """
+
+    def __init__(self, name: str, model: AcousticModel, lexicon: Lexicon, decoder: Decoder) -> None:
+        self.name = name
+        self.language = "en"
+        self.model = model
+        self.words = lexicon.words
+        self.decoder = decoder
+        self.chunk_ms = round(1000 * model.config.step_seconds)
+        self.frames_per_step = model.config.frames_per_step
+        self.frames_per_output = model.config.frames_per_step // model.config.outputs_per_step
+
+    @classmethod
+    def load(cls, folder: Path = SHIPPED_MODEL, decoder_options: dict[str, Any] | None = None) -> Recognizer:
+        """Reads a model folder (the shipped one by default).
+
+        ``decoder_options`` override fields of `DecoderOptions` in the folder's manifest. Raises `ModelError`, naming
+        the file, when something is missing, damaged or does not fit.
+        """
+        model = load_model(folder)
+        manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
+        for name in (LEXICON_FILE, LM_FILE):
+            _verify(folder / name, manifest.get("files", {}).get(name))
+        lexicon = Lexicon.from_file(folder / LEXICON_FILE)
+        ngram = NGram.load(folder / LM_FILE)
+        try:
+            options = DecoderOptions(**{**manifest.get("decoder", {}), **(decoder_options or {})})
+        except TypeError as error:
+            raise ModelError(f"{folder / MANIFEST_FILE}: unknown decoder option ({error})") from error
+        return cls(
+            manifest["name"],
+            model,
+            lexicon,
+            Decoder(LexiconTree.build(lexicon, ngram.unigram_log_probs), ngram, options),
+        )
+
+    def stream(self, options: StreamOptions | None = None) -> Stream:
+        """A new stream. Raises `InputError` for options out of range."""
+        return Stream(self, options or StreamOptions())
+
+    def step(self, streams: Sequence[Stream]) -> list[list[Event]]:
+        """Moves each of ``streams`` (all `Stream.ready`) on by one chunk; returns the events of each, in order."""
+        running = [stream for stream in streams if stream.has_audio]
+        if running:
+            with torch.inference_mode():
+                frames = torch.from_numpy(np.stack([stream.take_step() for stream in running]))
+                parts = [stream.model_state for stream in running]
+                state = ModelState(*(torch.cat([p[i] for p in parts], dim=min(i, 1)) for i in range(3)))
+                log_probs, state = self.model(frames, state)
+            scores = log_probs.numpy()
+            for row, stream in enumerate(running):
+                stream.model_state = ModelState(
+                    state.context[row : row + 1], state.hidden[:, row : row + 1], state.cell[:, row : row + 1]
+                )
+                stream.observe(scores[row])
+            self.decoder.step_many([stream.decoder_state for stream in running], scores)
+        return [stream.advance() for stream in streams]
+
+
+def _verify(path: Path, expected: str | None) -> None:
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ModelError(f"cannot read {error.filename}: {error.strerror}") from error
+    if digest != expected:
+        raise ModelError(f"{path} is damaged or not the one that {MANIFEST_FILE} describes (SHA-256 differs)")
+
+
+class Stream:
+    """All state of one stream. One owner at a time; not thread-safe."""
+
+    def __init__(self, recognizer: Recognizer, options: StreamOptions) -> None:
+        if not 1 <= options.nbest <= 10:
+            raise InputError(f"nbest must be 1 to 10, not {options.nbest}")
+        self._recognizer = recognizer
+        self._options = options
+        self._rules = endpointing.session_rules(options.endpointing)
+        self._inbox: deque[Samples | Reason] = deque()
+        self._utterance = 0
+        self._samples_before = 0  # samples of the session before the present front end's first
+        self._flushing: Reason | None = None
+        self._frames: Features
+        self._voiced: NDArray[np.bool_]
+        self._restart_front()
+
+    # --- what goes in ---------------------------------------------------------------------------------------------
+
+    def push(self, samples: Samples) -> None:
+        """Appends audio: float32 [N], 16 kHz mono, -1..1. Features are computed here; the network runs in `step`."""
+        self._inbox.append(samples)
+        self._drain_inbox()
+
+    def flush(self, reason: Reason) -> None:
+        """Ends what was pushed so far: exactly one `Final` with this reason follows, even when nothing was said."""
+        self._inbox.append(reason)
+        self._drain_inbox()
+
+    def accept(self, samples: Samples) -> list[Event]:
+        """Pushes audio and steps while there is a whole chunk; the simple way to use one stream."""
+        self.push(samples)
+        return self._run()
+
+    def finish(self) -> list[Event]:
+        """Ends the audio; returns the last events."""
+        self.flush("stop")
+        return self._run()
+
+    def close(self) -> None:
+        """Gives up the stream and its buffers."""
+        self._inbox.clear()
+        self._frames = self._frames[:0]
+        self._flushing = None
+        self._asleep = True
+
+    def _run(self) -> list[Event]:
+        events: list[Event] = []
+        while self.ready:
+            events += self._recognizer.step([self])[0]
+        return events
+
+    # --- front end: samples to frames, asleep or awake --------------------------------------------------------------
+
+    def _restart_front(self) -> None:
+        self._features = FeatureStream()
+        self._vad = VoiceActivityDetector()
+        self._samples = 0  # accepted by this front end
+        self._frames = np.zeros((0, NUM_MEL_BINS), np.float32)  # not yet stepped; asleep: the pre-roll
+        self._voiced = np.zeros(0, np.bool_)
+        self._cursor = 0  # index of _frames[0] since the front end's start; frames are 10 ms
+        self._flushing = None
+        self._last_voiced = self._voice_onset = self._last_token = -1  # frame indices
+        self._wake(0)
+
+    def _wake(self, cursor: int) -> None:
+        skipped = cursor - self._cursor
+        self._frames, self._voiced = self._frames[skipped:], self._voiced[skipped:]
+        self._cursor = cursor
+        self._asleep = False
+        self._awake_since = cursor
+        self.model_state = self._recognizer.model.initial_state(1)
+        self._restart_utterance()
+
+    def _restart_utterance(self) -> None:
+        self.decoder_state = self._recognizer.decoder.start()
+        self._decoder_origin = self._cursor  # frame index of the decoder's first output
+        self._num_committed = 0
+        self._in_speech = False
+        self._shown: tuple[str, str] = ("", "")
+
+    def _drain_inbox(self) -> None:
+        while self._inbox and self._flushing is None:
+            item = self._inbox.popleft()
+            if isinstance(item, str):
+                self._flushing = item
+                self._accept_samples(np.zeros(FLUSH_SAMPLES, np.float32))
+            else:
+                self._samples += len(item)
+                self._accept_samples(item)
+
+    def _accept_samples(self, samples: Samples) -> None:
+        frames = self._features.accept(samples)
+        voiced, maybe_speech = self._vad.accept(samples, frames)
+        first_new = self._cursor + len(self._frames)
+        self._frames = np.concatenate((self._frames, frames))
+        self._voiced = np.concatenate((self._voiced, voiced))
+        if not self._asleep:
+            return
+        signs = np.flatnonzero(maybe_speech)
+        if len(signs) and self._flushing is None:
+            self._wake(max(self._cursor, first_new + int(signs[0]) - PREROLL_FRAMES))
+        elif len(self._frames) > PREROLL_FRAMES:
+            self._cursor += len(self._frames) - PREROLL_FRAMES
+            self._frames, self._voiced = self._frames[-PREROLL_FRAMES:], self._voiced[-PREROLL_FRAMES:]
+
+    # --- one step, called by Recognizer.step ------------------------------------------------------------------------
+
+    @property
+    def ready(self) -> bool:
+        """Whether `Recognizer.step` has something to do: a whole chunk, or a flush to answer."""
+        return self._flushing is not None or (
+            not self._asleep and len(self._frames) >= self._recognizer.frames_per_step
+        )
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether the next step needs the network."""
+        return not self._asleep and len(self._frames) > 0
+
+    def take_step(self) -> Features:
+        """The next chunk of frames, float32 [frames_per_step, 80]; at a flush the last frame fills a short one up."""
+        size = self._recognizer.frames_per_step
+        chunk: Features = self._frames[:size]
+        voiced = self._voiced[:size]
+        self._frames, self._voiced = self._frames[size:], self._voiced[size:]
+        if voiced.any():
+            first, last = np.flatnonzero(voiced)[[0, -1]].tolist()
+            if self._cursor + first - self._last_voiced > 1:
+                self._voice_onset = self._cursor + first
+            self._last_voiced = self._cursor + last
+        self._cursor += size
+        if len(chunk) < size:
+            chunk = np.concatenate((chunk, np.repeat(chunk[-1:], size - len(chunk), axis=0)))
+        return chunk
+
+    def observe(self, log_probs: NDArray[np.float32]) -> None:
+        """Notes where the model saw tokens: float32 [outputs_per_step, V], the step just taken."""
+        tokens = np.flatnonzero(np.exp(log_probs[:, BLANK]) < 1 - TOKEN_PROBABILITY)
+        if len(tokens):
+            self._last_token = self._cursor - self._recognizer.frames_per_output * (len(log_probs) - int(tokens[-1]))
+
+    def advance(self) -> list[Event]:
+        """Events of the step just taken; ends utterances, falls asleep, answers flushes."""
+        events: list[Event] = []
+        if not self._asleep:
+            self._advance_utterance(events)
+        if self._flushing is not None and not self.has_audio:
+            events.append(self._final(self._flushing))
+            self._samples_before += self._samples
+            self._restart_front()
+            self._drain_inbox()
+        return events
+
+    def _advance_utterance(self, events: list[Event]) -> None:
+        decoder = self._recognizer.decoder
+        if self._last_token >= self._decoder_origin and not self._in_speech:
+            self._in_speech = True
+            events.append(SpeechStarted(self._seconds(self._speech_onset())))
+        hypothesis = decoder.best(self.decoder_state)
+        self._num_committed = max(self._num_committed, hypothesis.stable_words)
+        if self._options.partials and hypothesis.words:
+            texts = [self._recognizer.words[word.word_id] for word in hypothesis.words]
+            shown = " ".join(texts[: self._num_committed]), " ".join(texts[self._num_committed :])
+            if shown != self._shown:
+                self._shown = shown
+                start, end = self._span(hypothesis)
+                events.append(Partial(self._utterance, *shown, start, end))
+        contains_words = bool(hypothesis.words)
+        silence = endpointing.Silence(
+            contains_words=contains_words,
+            since_speech=self._since(max(self._last_token, self._last_voiced)),
+            since_token=self._since(self._last_token),
+            utterance=self._now() - self._span(hypothesis)[0] if contains_words else 0.0,
+        )
+        if self._flushing is None and endpointing.is_endpoint(self._rules, silence):
+            events.append(self._final("endpoint"))
+            self._restart_utterance()
+        elif not contains_words and silence.since_speech >= SLEEP_AFTER_SECONDS <= self._since(self._awake_since):
+            self._asleep = True
+            self._in_speech = False
+
+    def _final(self, reason: Reason) -> Final:
+        hypotheses = (
+            self._recognizer.decoder.finish(self.decoder_state, self._options.nbest) if not self._asleep else []
+        )
+        best = hypotheses[0] if hypotheses else None
+        start, end = self._span(best) if best else (self._now(), self._now())
+        words = self._words(best) if best else []
+        final = Final(
+            utterance=self._utterance,
+            text=" ".join(word.word for word in words),
+            start=start,
+            end=end,
+            confidence=round(sum(word.confidence for word in words) / len(words), 3) if words else 0.0,
+            reason=reason,
+            words=words if self._options.words else [],
+            alternatives=[self._alternative(h) for h in hypotheses[1:]],
+        )
+        self._utterance += 1
+        return final
+
+    def _words(self, hypothesis: Hypothesis) -> list[messages.Word]:
+        return [
+            messages.Word(
+                self._recognizer.words[word.word_id],
+                self._output_seconds(word.start_frame),
+                self._output_seconds(word.end_frame + 1),
+                round(word.confidence, 3),
+            )
+            for word in hypothesis.words
+        ]
+
+    def _alternative(self, hypothesis: Hypothesis) -> messages.Alternative:
+        words = self._words(hypothesis)
+        confidence = round(sum(word.confidence for word in words) / len(words), 3) if words else 0.0
+        return messages.Alternative(" ".join(word.word for word in words), confidence)
+
+    def _speech_onset(self) -> int:
+        """Frame where speech began: the VAD often hears it before the model can name a sound."""
+        if self._last_token - ONSET_REACH_FRAMES <= self._voice_onset <= self._last_token:
+            return max(self._decoder_origin, self._voice_onset)
+        return self._last_token
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def _seconds(self, frame: int) -> float:
+        """Session time of a frame of the present front end, within the audio that was pushed."""
+        inside = min(frame * FRAME_SHIFT_SECONDS, self._samples / SAMPLE_RATE)
+        return round(self._samples_before / SAMPLE_RATE + inside, 3)
+
+    def _output_seconds(self, output: int) -> float:
+        return self._seconds(self._decoder_origin + output * self._recognizer.frames_per_output)
+
+    def _now(self) -> float:
+        return self._seconds(self._cursor)
+
+    def _since(self, frame: int) -> float:
+        return (self._cursor - max(frame, self._awake_since)) * FRAME_SHIFT_SECONDS
+
+    def _span(self, hypothesis: Hypothesis) -> tuple[float, float]:
+        if not hypothesis.words:
+            return self._now(), self._now()
+        first, last = hypothesis.words[0], hypothesis.words[-1]
+        return self._output_seconds(first.start_frame), self._output_seconds(last.end_frame + 1)

@@ -1,0 +1,72 @@
+"""Owns recordings on disk: LibriSpeech-style folders, and any file libsndfile reads, as 16 kHz mono blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from .errors import InputError
+from .features import SAMPLE_RATE, Samples
+
+BLOCK_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One transcribed recording on disk; ``words`` in lower case."""
+
+    utterance: str
+    speaker: str
+    path: Path
+    words: tuple[str, ...]
+
+
+def find_recordings(folders: Sequence[Path]) -> list[Recording]:
+    """All transcribed recordings under ``folders``: ``UTTERANCE.flac`` beside a ``*.trans.txt`` that names it.
+
+    Sorted by utterance id. Raises `InputError` when a folder is missing or there are none.
+    """
+    recordings = []
+    for folder in folders:
+        if not folder.is_dir():
+            raise InputError(f"{folder} is not a folder")
+        for transcript in sorted(folder.rglob("*.trans.txt")):
+            for line in transcript.read_text().splitlines():
+                utterance, _, text = line.partition(" ")
+                path = transcript.parent / f"{utterance}.flac"
+                if path.exists():
+                    recordings.append(Recording(utterance, utterance.split("-")[0], path, tuple(text.lower().split())))
+    if not recordings:
+        raise InputError(f"no transcribed recordings (*.flac beside *.trans.txt) in {', '.join(map(str, folders))}")
+    return sorted(recordings, key=lambda recording: recording.utterance)
+
+
+def read_blocks(path: Path, block_seconds: float = BLOCK_SECONDS) -> Iterator[Samples]:
+    """A recording, whatever libsndfile reads, in blocks of float32 [N], 16 kHz mono.
+
+    Resampled in a stream, so that a file of any length needs one block of memory. Raises `InputError`, naming the file.
+    """
+    try:
+        with soundfile.SoundFile(path) as file:
+            resampler = None
+            if file.samplerate != SAMPLE_RATE:
+                resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
+            for block in file.blocks(int(block_seconds * file.samplerate), dtype="float32", always_2d=True):
+                mono = block.mean(axis=1, dtype=np.float32)
+                yield resampler.resample_chunk(mono) if resampler else mono
+            if resampler:
+                yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+    except (soundfile.LibsndfileError, OSError) as error:
+        reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or error
+        raise InputError(f"cannot read {path}: {reason}") from error
+
+
+def read_samples(path: Path) -> Samples:
+    """A whole recording as float32 [N], 16 kHz mono. Raises `InputError`, naming the file."""
+    blocks = list(read_blocks(path))
+    return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)

@@ -1,0 +1,66 @@
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from streaming_asr.features import FeatureStream
+from streaming_asr.vad import VoiceActivityDetector
+
+RNG = np.random.default_rng(0)
+
+
+def voice(seconds: float, pitch: float = 120.0) -> NDArray[np.float32]:
+    """A buzz with vowel-like formants: what webrtcvad takes for speech."""
+    time = np.arange(int(seconds * 16000)) / 16000
+    buzz = sum(
+        np.exp(-((k * pitch - 500) ** 2) / 9e4) * np.sin(2 * np.pi * k * pitch * time) for k in range(1, 30)
+    ) + 0.3 * sum(np.exp(-((k * pitch - 1500) ** 2) / 9e4) * np.sin(2 * np.pi * k * pitch * time) for k in range(1, 30))
+    envelope = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * time)
+    return (0.2 * buzz * envelope).astype(np.float32)
+
+
+def hiss(seconds: float, level: float = 1e-3) -> NDArray[np.float32]:
+    return (level * RNG.standard_normal(int(seconds * 16000))).astype(np.float32)
+
+
+def decide(samples: NDArray[np.float32], size: int = 960) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    features, detector = FeatureStream(), VoiceActivityDetector()
+    results = [
+        detector.accept(samples[i : i + size], features.accept(samples[i : i + size]))
+        for i in range(0, len(samples), size)
+    ]
+    return np.concatenate([r[0] for r in results]), np.concatenate([r[1] for r in results])
+
+
+def test_a_voice_in_silence_is_found() -> None:
+    voiced, wake = decide(np.concatenate((hiss(1), voice(1), hiss(1))))
+    assert not voiced[:95].any()
+    assert voiced[115:190].all()
+    assert not voiced[220:].any()
+    assert wake[100:110].any(), "the onset must wake at once"
+
+
+@pytest.mark.parametrize("size", [1, 159, 160, 161, 320, 1200, 48000])
+def test_chunking_changes_nothing(size: int) -> None:
+    samples = np.concatenate((hiss(0.3, 2e-3), voice(0.3), voice(0.3, 200) * 0.1))
+    expected = decide(samples)
+    got = decide(samples, size)
+    assert np.array_equal(got[0], expected[0])
+    assert np.array_equal(got[1], expected[1])
+
+
+def test_a_sound_that_webrtcvad_does_not_know_still_wakes() -> None:
+    click = np.zeros(1600, np.float32)
+    click[400:700] = 0.05 * np.sign(RNG.standard_normal(300))
+    _, wake = decide(np.concatenate((hiss(1, 1e-3), hiss(0.1, 1e-3) + click, hiss(0.5, 1e-3))))
+    assert wake[100:112].any()
+
+
+def test_steady_noise_becomes_the_floor() -> None:
+    detector_quiet = np.zeros((1000, 80), np.float32) + 2.0
+    detector = VoiceActivityDetector()
+    silence = np.zeros(160000, np.float32)
+    detector.accept(silence, detector_quiet)
+    louder = detector_quiet + 3.0
+    _, wake = detector.accept(silence, louder)
+    assert wake[:100].all()
+    assert not wake[600:].any()
