@@ -1,0 +1,392 @@
+"""Owns the worker thread that moves all streams on, and the fair order in which it does.
+
+Everything that costs time (features, network, decoder) runs on that one thread, which alone touches the recognizer's
+streams; callers hold `Handle`s and never wait for it, unless they ask to with `Handle.wait_capacity`. Events come back
+on the event loop. Knows nothing of sockets or messages beyond the events it carries.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+import math
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+import numpy as np
+
+from .audio import SAMPLE_RATE, Samples
+from .messages import Event, Reason, StreamOptions
+
+logger = logging.getLogger(__name__)
+
+MAX_BATCH = 64  # streams in one model step
+MAX_BACKLOG_SECONDS = 10.0  # of one stream's audio, from which its sender is to wait
+BURST_RATE = 2.0  # times real time: as fast as a stream's audio falls due; faster audio uses what time is left
+PATIENCE_SECONDS = 0.25  # the longest that a step falls due later because its stream was ahead
+FEED_SAMPLES = 8000  # 0.5 s: at most so much of one stream goes through the front end at a turn
+
+
+class EngineStream(Protocol):
+    """What the engine needs of `recognizer.Stream`."""
+
+    @property
+    def ready(self) -> bool:
+        """Whether a step can be taken."""
+
+    def push(self, samples: Samples) -> None:
+        """Appends audio."""
+
+    def flush(self, reason: Reason) -> None:
+        """Settles what was pushed into one final."""
+
+    def close(self) -> None:
+        """Gives up the stream."""
+
+
+class EngineRecognizer(Protocol):
+    """What the engine and the server need of `recognizer.Recognizer`."""
+
+    name: str
+    chunk_ms: int
+    language: str
+
+    def stream(self, options: Any, /) -> EngineStream:
+        """A new stream."""
+
+    def step(self, streams: Sequence[Any], /) -> list[list[Event]]:
+        """One step for streams that are all ready. On an exception no stream has moved on."""
+
+
+# --- the order of work, pure -----------------------------------------------------------------------------------
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Scheduler(Generic[K]):
+    """Says whose step is next: earliest due first, one step a stream and batch.
+
+    A step is due as soon as it is offered, but no sooner than ``chunk_seconds / BURST_RATE`` after the stream's last
+    one: a file sent at once gets twice real time, as every stream behind its time does, in turns with the others;
+    more it gets from the time that they leave. So a live stream waits for one step of every other at most. Nothing
+    idles: what is not due yet is still taken when nothing else is there. All times are on the caller's clock.
+    """
+
+    def __init__(self, chunk_seconds: float) -> None:
+        self._spacing = chunk_seconds / BURST_RATE
+        self._waiting: dict[K, tuple[float, int]] = {}  # due, order of arrival
+        self._last_due: dict[K, float] = {}
+        self._offers = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def offer(self, key: K, now: float) -> None:
+        """`key` can take a step; has no effect while an offer of it waits."""
+        if key in self._waiting:
+            return
+        due = min(max(now, self._last_due.get(key, -math.inf) + self._spacing), now + PATIENCE_SECONDS)
+        self._last_due[key] = due
+        self._offers += 1
+        self._waiting[key] = due, self._offers
+
+    def take(self, most: int) -> list[K]:
+        """The keys of the next batch, removed from those that wait."""
+        batch = heapq.nsmallest(most, self._waiting, key=self._waiting.__getitem__)
+        for key in batch:
+            del self._waiting[key]
+        return batch
+
+    def forget(self, key: K) -> None:
+        """`key` is gone."""
+        self._waiting.pop(key, None)
+        self._last_due.pop(key, None)
+
+
+# --- a stream's queue ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Block:
+    samples: Samples  # [block_samples], filled up to `length`
+    length: int = 0
+
+
+class Backlog:
+    """Audio and flushes that wait for the worker, in order. Packets of any size share fixed blocks. Not thread-safe."""
+
+    def __init__(self, block_samples: int) -> None:
+        self._block_samples = block_samples
+        self._items: deque[_Block | Reason] = deque()
+        self.num_samples = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._items)
+
+    def append(self, samples: Samples) -> None:
+        """Copies float32 [N] to the end."""
+        self.num_samples += len(samples)
+        while len(samples):
+            last = self._items[-1] if self._items else None
+            if not isinstance(last, _Block) or last.length == self._block_samples:
+                last = _Block(np.empty(self._block_samples, np.float32))
+                self._items.append(last)
+            taken = samples[: self._block_samples - last.length]
+            last.samples[last.length : last.length + len(taken)] = taken
+            last.length += len(taken)
+            samples = samples[len(taken) :]
+
+    def append_flush(self, reason: Reason) -> None:
+        """Marks this place for a flush."""
+        self._items.append(reason)
+
+    def take(self) -> Samples | Reason:
+        """The first block, or the flush that comes first."""
+        item = self._items.popleft()
+        if isinstance(item, str):
+            return item
+        self.num_samples -= item.length
+        return item.samples[: item.length]
+
+    def clear(self) -> None:
+        """Drops everything."""
+        self._items.clear()
+        self.num_samples = 0
+
+
+# --- the worker ------------------------------------------------------------------------------------------------------
+
+
+class Handle:
+    """One stream, as its session sees it. All methods may be called from any thread, except `wait_capacity`."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        options: StreamOptions,
+        deliver: Callable[[list[Event]], None],
+        fail: Callable[[], None],
+    ) -> None:
+        self._engine = engine
+        self._options = options
+        self._deliver = deliver
+        self._fail = fail
+        self._backlog = Backlog(engine.block_samples)
+        self._has_capacity: asyncio.Event | None = None  # set by the worker for who waits
+        self._closed = False
+        self._stream: EngineStream | None = None  # the worker's alone
+
+    @property
+    def backlog_seconds(self) -> float:
+        """Audio pushed and not yet begun."""
+        return self._backlog.num_samples / SAMPLE_RATE
+
+    def push(self, samples: Samples) -> None:
+        """Appends audio: float32 [N], 16 kHz mono. Never blocks; see `wait_capacity`."""
+        with self._engine._wake:
+            if not self._closed:
+                self._backlog.append(samples)
+                self._engine._nudge(self)
+
+    def flush(self, reason: Reason) -> None:
+        """Settles everything pushed so far into one `Final` with this reason."""
+        with self._engine._wake:
+            if not self._closed:
+                self._backlog.append_flush(reason)
+                self._engine._nudge(self)
+
+    def close(self) -> None:
+        """Gives the stream back; nothing is delivered any more once this was called on the event loop."""
+        with self._engine._wake:
+            self._closed = True
+            self._backlog.clear()
+            self._engine._nudge(self)
+        if self._has_capacity is not None:
+            self._engine._on_loop(self._has_capacity.set)
+
+    async def wait_capacity(self) -> bool:
+        """Waits until the backlog is below the engine's limit, or the handle closed; says whether it had to."""
+        if self._closed or self.backlog_seconds < self._engine.max_backlog_seconds:
+            return False
+        with self._engine._wake:
+            self._has_capacity = asyncio.Event()
+            if self._closed or self.backlog_seconds < self._engine.max_backlog_seconds:
+                self._has_capacity.set()
+        await self._has_capacity.wait()
+        self._has_capacity = None
+        return True
+
+    def _on_events(self, events: list[Event]) -> None:
+        if not self._closed:
+            self._deliver(events)
+
+    def _on_failure(self) -> None:
+        if not self._closed:
+            self.close()
+            self._fail()
+
+
+class Engine:
+    """Runs all streams of one recognizer on one worker thread, batched."""
+
+    def __init__(
+        self,
+        recognizer: EngineRecognizer,
+        max_batch: int = MAX_BATCH,
+        max_backlog_seconds: float = MAX_BACKLOG_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.max_backlog_seconds = max_backlog_seconds
+        self.block_samples = recognizer.chunk_ms * SAMPLE_RATE // 1000
+        self._recognizer = recognizer
+        self._max_batch = max_batch
+        self._clock = clock
+        self._scheduler: Scheduler[Handle] = Scheduler(recognizer.chunk_ms / 1000)  # the worker's alone
+        self._wake = threading.Condition()  # guards the handles' backlogs and what follows
+        self._nudged: dict[Handle, None] = {}  # handles with news, in order
+        self._open: set[Handle] = set()
+        self._stopping = False
+        self._thread: threading.Thread | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def num_streams(self) -> int:
+        """Streams that are open, or closed but not yet given back."""
+        return len(self._open)
+
+    def start(self) -> None:
+        """Starts the worker; events will be delivered on the event loop that this is called from."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Ends the worker after the step under way and gives all streams back."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+
+    def open(
+        self,
+        options: StreamOptions,
+        deliver: Callable[[list[Event]], None],
+        fail: Callable[[], None] = lambda: None,
+    ) -> Handle:
+        """A new stream. ``deliver`` gets its events, ``fail`` is called once if it broke; both on the event loop."""
+        handle = Handle(self, options, deliver, fail)
+        with self._wake:
+            self._open.add(handle)
+            self._nudge(handle)
+        return handle
+
+    def _nudge(self, handle: Handle) -> None:
+        self._nudged[handle] = None
+        self._wake.notify()
+
+    def _on_loop(self, call: Callable[..., None], *args: Any) -> None:
+        assert self._loop is not None
+        try:
+            self._loop.call_soon_threadsafe(call, *args)
+        except RuntimeError:  # the loop is closed: nobody is left to hear it
+            logger.debug("event loop closed before its events came")
+
+    # --- on the worker thread ---
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not (self._nudged or self._scheduler or self._stopping):
+                    self._wake.wait()
+                if self._stopping:
+                    break
+                nudged, self._nudged = self._nudged, {}
+            for handle in nudged:
+                self._guarded(handle, self._feed)
+            batch = self._scheduler.take(self._max_batch)
+            if batch:
+                self._step(batch)
+        for handle in list(self._open):
+            self._give_back(handle)
+
+    def _guarded(self, handle: Handle, work: Callable[[Handle], None]) -> None:
+        """Does work for one stream; if it raises, that stream ends and no other."""
+        try:
+            work(handle)
+        except Exception as error:
+            # Without the exception's own words: they might quote what was said.
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("a stream failed with %s at\n%s", type(error).__name__, frames)
+            self._give_back(handle)
+            self._on_loop(handle._on_failure)
+
+    def _give_back(self, handle: Handle) -> None:
+        stream, handle._stream = handle._stream, None
+        self._scheduler.forget(handle)
+        with self._wake:
+            self._open.discard(handle)
+            self._nudged.pop(handle, None)
+        if stream is not None:
+            try:
+                stream.close()
+            except Exception as error:
+                logger.error("closing a stream failed with %s", type(error).__name__)
+
+    def _feed(self, handle: Handle) -> None:
+        """Moves a stream's backlog into it until it is ready, for one turn's worth at most."""
+        if handle._closed:
+            self._give_back(handle)
+            return
+        if handle not in self._open:
+            return
+        if handle._stream is None:
+            handle._stream = self._recognizer.stream(handle._options)
+        stream = handle._stream
+        fed = 0
+        while not stream.ready:
+            with self._wake:
+                if not handle._backlog:
+                    return
+                if fed >= FEED_SAMPLES:
+                    self._nudge(handle)  # again after the others
+                    return
+                item = handle._backlog.take()
+                if handle._has_capacity is not None and handle.backlog_seconds < self.max_backlog_seconds:
+                    self._on_loop(handle._has_capacity.set)
+            if isinstance(item, str):
+                stream.flush(item)
+            else:
+                stream.push(item)
+                fed += len(item)
+        self._scheduler.offer(handle, self._clock())
+
+    def _step(self, batch: list[Handle]) -> None:
+        try:
+            results = self._recognizer.step([handle._stream for handle in batch])
+        except Exception:
+            if len(batch) > 1:
+                logger.warning("a step of %d streams failed; taking it one by one", len(batch))
+            for handle in batch:
+                self._guarded(handle, self._step_alone)
+            return
+        for handle, events in zip(batch, results, strict=True):
+            self._after_step(handle, events)
+
+    def _step_alone(self, handle: Handle) -> None:
+        assert handle._stream is not None
+        if handle._stream.ready:
+            [events] = self._recognizer.step([handle._stream])
+            self._after_step(handle, events)
+
+    def _after_step(self, handle: Handle, events: list[Event]) -> None:
+        if events:
+            self._on_loop(handle._on_events, events)
+        with self._wake:
+            self._nudge(handle)  # it may be ready again

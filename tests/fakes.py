@@ -1,0 +1,115 @@
+"""A recognizer without a model: one word a chunk, named after its loudest sample, so that tests can predict it."""
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from streaming_asr.audio import Samples
+from streaming_asr.messages import Event, Final, Partial, Reason, SpeechStarted, StreamOptions
+
+CHUNK_MS = 80
+CHUNK_SAMPLES = 1280
+SECRET = "words that somebody said"  # in an exception; must not be logged
+POISON = 99  # a chunk as loud as this breaks the step it is in
+
+
+def word(level: int) -> bytes:
+    """One chunk of s16le audio that is recognized as ``w<level>``; level 0 is silence and ends an utterance."""
+    return np.full(CHUNK_SAMPLES, level * 327, dtype="<i2").tobytes()
+
+
+def words(*levels: int) -> bytes:
+    return b"".join(word(level) for level in levels)
+
+
+class FakeStream:
+    def __init__(self, recognizer: "FakeRecognizer", options: StreamOptions) -> None:
+        self.recognizer = recognizer
+        self.options = options
+        self.items: deque[Samples | Reason] = deque()
+        self.rest = np.zeros(0, np.float32)
+        self.words: list[str] = []
+        self.utterance = 0
+        self.samples = 0
+        self.closed = False
+
+    def push(self, samples: Samples) -> None:
+        assert not self.closed
+        self.items.append(samples)
+
+    def flush(self, reason: Reason) -> None:
+        assert not self.closed
+        self.items.append(reason)
+
+    def close(self) -> None:
+        assert not self.closed
+        self.closed = True
+        self.recognizer.open_streams -= 1
+
+    @property
+    def ready(self) -> bool:
+        waiting = sum(len(item) for item in self.items if not isinstance(item, str))
+        return len(self.rest) + waiting >= CHUNK_SAMPLES or any(isinstance(item, str) for item in self.items)
+
+    def take(self) -> tuple[Samples, Reason | None]:
+        """A whole chunk, or what is left before a flush."""
+        chunk = self.rest
+        while len(chunk) < CHUNK_SAMPLES:
+            item = self.items.popleft()
+            if isinstance(item, str):
+                self.rest = chunk[:0]
+                return chunk, item
+            chunk = np.concatenate((chunk, item))
+        self.rest = chunk[CHUNK_SAMPLES:]
+        return chunk[:CHUNK_SAMPLES], None
+
+    def advance(self) -> list[Event]:
+        chunk, reason = self.take()
+        self.samples += len(chunk)
+        events: list[Event] = []
+        level = round(float(np.abs(chunk).max(initial=0)) * 100)
+        if level:
+            if not self.words:
+                events.append(SpeechStarted((self.samples - len(chunk)) / 16000))
+            self.words.append(f"w{level}")
+            if self.options.partials:
+                events.append(Partial(self.utterance, " ".join(self.words[:-1]), self.words[-1], 0.0, 0.0))
+        if reason or (self.words and not level):
+            text, self.words = " ".join(self.words), []
+            events.append(Final(self.utterance, text, 0.0, self.samples / 16000, 1.0, reason or "endpoint"))
+            self.utterance += 1
+        return events
+
+    def poisoned(self) -> bool:
+        audio = [self.rest, *(item for item in self.items if not isinstance(item, str))]
+        return round(float(np.abs(np.concatenate(audio)[:CHUNK_SAMPLES]).max(initial=0)) * 100) >= POISON
+
+
+class FakeRecognizer:
+    """Steps wait while `gate` is cleared, so that a test decides when the worker goes on."""
+
+    name = "en-fake"
+    chunk_ms = CHUNK_MS
+    language = "en"
+
+    def __init__(self) -> None:
+        self.open_streams = 0
+        self.batches: list[int] = []
+        self.threads: set[int] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def stream(self, options: StreamOptions, /) -> FakeStream:
+        self.open_streams += 1
+        return FakeStream(self, options)
+
+    def step(self, streams: Sequence[FakeStream], /) -> list[list[Event]]:
+        assert self.gate.wait(30)
+        self.threads.add(threading.get_ident())
+        self.batches.append(len(streams))
+        assert all(stream.ready and not stream.closed for stream in streams)
+        if any(stream.poisoned() for stream in streams):
+            raise ValueError(SECRET)
+        return [stream.advance() for stream in streams]

@@ -1,0 +1,351 @@
+"""The order of work on a fake clock; the worker on a fake recognizer."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import CHUNK_SAMPLES, POISON, SECRET, FakeRecognizer, word, words
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming_asr.audio import AudioDecoder, Samples
+from streaming_asr.engine import Backlog, Engine, Handle, Scheduler
+from streaming_asr.messages import Event, Final, StreamOptions
+
+# --- scheduler -----------------------------------------------------------------------------------------------------
+
+
+def test_the_earliest_due_go_first_and_one_step_each() -> None:
+    scheduler: Scheduler[str] = Scheduler(0.08)
+    scheduler.offer("late", 2.0)
+    scheduler.offer("early", 1.0)
+    scheduler.offer("early", 0.5)  # already waits
+    scheduler.offer("tie", 2.0)
+    assert scheduler.take(2) == ["early", "late"]
+    assert scheduler.take(2) == ["tie"]
+    assert scheduler.take(2) == []
+
+
+@given(
+    files=st.integers(0, 20),
+    live=st.integers(1, 6),
+    most=st.integers(1, 8),
+    load=st.floats(0.1, 1.0),
+)
+def test_live_streams_are_on_time_whatever_else_is_sent(files: int, live: int, most: int, load: float) -> None:
+    """On a machine that can carry all streams in real time, a live one waits for one round of the others at most."""
+    chunk = 0.08
+    rounds = -(-(live + files) // most)
+    step_seconds = load * chunk / rounds
+    scheduler: Scheduler[tuple[str, int]] = Scheduler(chunk)
+    next_chunk = {("live", i): chunk * (1 + i / live) for i in range(live)}
+    offered: dict[tuple[str, int], float] = {}
+    now, worst, file_steps = 0.0, 0.0, 0
+    for file in range(files):
+        scheduler.offer(("file", file), 0.0)
+    while now < 4.0:
+        for key, at in next_chunk.items():
+            if at <= now and key not in offered:
+                scheduler.offer(key, now)
+                offered[key] = at
+                next_chunk[key] = at + chunk
+        batch = scheduler.take(most)
+        now += step_seconds
+        for key in batch:
+            if key[0] == "file":
+                file_steps += 1
+                scheduler.offer(key, now)
+            else:
+                worst = max(worst, now - offered.pop(key))
+    assert worst <= (rounds + 1) * step_seconds + 1e-9
+    assert file_steps >= files * 0.9 * 4.0 / chunk  # and the files go at real time or faster
+
+
+def test_a_file_far_ahead_lets_live_streams_go_first() -> None:
+    scheduler: Scheduler[str] = Scheduler(0.08)
+    for step in range(100):
+        scheduler.offer("file", step / 1000)
+        assert scheduler.take(1) == ["file"]
+    scheduler.offer("file", 0.1)
+    for step in range(4):  # live chunks in the next 0.25 s
+        scheduler.offer("live", 0.101 + step * 0.08)
+        expected = "live" if step < 4 else "file"
+        assert scheduler.take(1) == [expected]
+    scheduler.offer("live", 0.421)
+    assert scheduler.take(1) == ["file"]  # its patience is over
+
+
+def test_a_file_gets_all_the_time_that_nobody_else_needs() -> None:
+    scheduler: Scheduler[str] = Scheduler(0.08)
+    for _ in range(1000):  # on a machine of any speed
+        scheduler.offer("file", 0.0)
+        assert scheduler.take(4) == ["file"]
+
+
+def test_what_is_forgotten_is_gone() -> None:
+    scheduler: Scheduler[str] = Scheduler(0.08)
+    scheduler.offer("a", 5.0)
+    scheduler.forget("a")
+    scheduler.forget("never seen")
+    assert len(scheduler) == 0
+    scheduler.offer("a", 1.0)
+    scheduler.offer("b", 1.01)
+    assert scheduler.take(2) == ["a", "b"]  # its earlier due time is forgotten too
+
+
+# --- backlog -------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.one_of(st.integers(0, 40), st.sampled_from(["finalize", "stop"])), max_size=30))
+def test_a_backlog_keeps_the_order_of_audio_and_flushes(pushes: list[Any]) -> None:
+    backlog = Backlog(16)
+    expected: list[Any] = []
+    count = 0
+    for pushed in pushes:
+        if isinstance(pushed, str):
+            backlog.append_flush("stop" if pushed == "stop" else "finalize")
+            expected.append(pushed)
+        else:
+            backlog.append(np.arange(count, count + pushed, dtype=np.float32))
+            expected += range(count, count + pushed)
+            count += pushed
+    assert backlog.num_samples == count
+    got: list[Any] = []
+    while backlog:
+        item = backlog.take()
+        if isinstance(item, str):
+            got.append(item)
+        else:
+            assert 0 < len(item) <= 16
+            got += item.tolist()
+    assert got == expected
+    assert backlog.num_samples == 0
+
+
+def test_tiny_packets_share_blocks() -> None:
+    backlog = Backlog(16)
+    for _ in range(64):
+        backlog.append(np.zeros(1, np.float32))
+    taken = 0
+    while backlog:
+        backlog.take()
+        taken += 1
+    assert taken == 4
+
+
+# --- engine --------------------------------------------------------------------------------------------------------
+
+
+def samples(data: bytes) -> Samples:
+    return AudioDecoder("pcm_s16le", 16000, 1).accept(data)
+
+
+@asynccontextmanager
+async def running(recognizer: FakeRecognizer, **options: Any) -> AsyncIterator[Engine]:
+    engine = Engine(recognizer, **options)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        recognizer.gate.set()
+        await engine.stop()
+    assert recognizer.open_streams == engine.num_streams == 0
+
+
+class Listener:
+    """One stream's session: its events, and a way to wait for them."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.events: list[Event] = []
+        self.failed = asyncio.Event()
+        self.changed = asyncio.Event()
+        self.threads: set[int] = set()
+        self.handle: Handle = engine.open(StreamOptions(), self._deliver, self.failed.set)
+
+    def _deliver(self, events: list[Event]) -> None:
+        self.threads.add(threading.get_ident())
+        self.events += events
+        self.changed.set()
+
+    @property
+    def finals(self) -> list[tuple[str, str]]:
+        return [(event.text, event.reason) for event in self.events if isinstance(event, Final)]
+
+    async def stopped(self) -> list[tuple[str, str]]:
+        while not (self.finals and self.finals[-1][1] == "stop"):
+            self.changed.clear()
+            await self.changed.wait()
+        return self.finals
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """For what happens on the worker thread and tells nobody."""
+    while not condition():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def bounded() -> None:
+        async with asyncio.timeout(20):
+            await test()
+
+    asyncio.run(bounded())
+
+
+def test_audio_and_flushes_keep_their_order() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with running(recognizer) as engine:
+            listener = Listener(engine)
+            listener.handle.push(samples(words(1, 2)))
+            listener.handle.flush("finalize")
+            listener.handle.push(samples(words(3, 0, 4)))
+            listener.handle.push(samples(word(5))[:100])
+            listener.handle.flush("stop")
+            assert await listener.stopped() == [("w1 w2", "finalize"), ("w3", "endpoint"), ("w4 w5", "stop")]
+            assert listener.threads == {threading.get_ident()}
+            assert recognizer.threads.isdisjoint(listener.threads)
+            listener.handle.close()
+            await eventually(lambda: engine.num_streams == 0)
+
+    run(test)
+
+
+def test_many_streams_are_batched_and_get_what_each_gets_alone() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with running(recognizer, max_batch=8) as engine:
+            recognizer.gate.clear()
+            listeners = [Listener(engine) for _ in range(12)]
+            for number, listener in enumerate(listeners, start=1):
+                for packet in np.array_split(samples(words(number, number + 1, 0, number)), 7):
+                    listener.handle.push(packet)
+                listener.handle.flush("stop")
+            recognizer.gate.set()
+            for number, listener in enumerate(listeners, start=1):
+                expected = [(f"w{number} w{number + 1}", "endpoint"), (f"w{number}", "stop")]
+                assert await listener.stopped() == expected
+            assert max(recognizer.batches) == 8
+
+    run(test)
+
+
+def test_a_broken_step_ends_its_stream_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with running(recognizer) as engine:
+            recognizer.gate.clear()
+            first = Listener(engine)
+            first.handle.push(samples(word(7)))
+            await eventually(lambda: not first.handle.backlog_seconds)  # the worker is inside a step now
+            good, bad = Listener(engine), Listener(engine)
+            good.handle.push(samples(words(1, 2)))
+            bad.handle.push(samples(words(POISON, 2)))
+            recognizer.gate.set()
+            await bad.failed.wait()
+            good.handle.push(samples(word(3)))
+            for listener in (good, first):
+                listener.handle.flush("stop")
+            assert await good.stopped() == [("w1 w2 w3", "stop")]
+            assert await first.stopped() == [("w7", "stop")]
+            assert not good.failed.is_set()
+            assert not bad.events
+            bad.handle.push(samples(word(1)))  # too late, and harmless
+            bad.handle.close()
+            await eventually(lambda: recognizer.open_streams == 2)
+
+    with caplog.at_level(logging.DEBUG):
+        run(test)
+    assert "ValueError" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_a_stream_that_cannot_be_opened_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with running(recognizer) as engine:
+            with monkeypatch.context() as patch:
+                patch.setattr(recognizer, "stream", lambda options: 1 / 0)
+                broken = Listener(engine)
+                await broken.failed.wait()
+            fine = Listener(engine)
+            fine.handle.flush("stop")
+            assert await fine.stopped() == [("", "stop")]
+
+    run(test)
+
+
+def test_a_full_backlog_holds_its_sender_back_until_it_drains() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with running(recognizer, max_backlog_seconds=0.5) as engine:
+            recognizer.gate.clear()
+            listener = Listener(engine)
+            assert not await listener.handle.wait_capacity()
+            listener.handle.push(samples(words(*[1] * 20)))
+            assert listener.handle.backlog_seconds > 0.5
+            waiting = asyncio.create_task(listener.handle.wait_capacity())
+            await asyncio.sleep(0.02)
+            assert not waiting.done()
+            recognizer.gate.set()
+            assert await waiting
+            assert listener.handle.backlog_seconds < 0.5
+
+            recognizer.gate.clear()
+            listener.handle.push(samples(words(*[1] * 20)))
+            waiting = asyncio.create_task(listener.handle.wait_capacity())
+            await asyncio.sleep(0.02)
+            listener.handle.close()
+            assert await waiting  # whoever closes it frees who waits for it
+            assert listener.handle.backlog_seconds == 0
+            assert not await listener.handle.wait_capacity()
+
+    run(test)
+
+
+def test_a_closed_stream_delivers_nothing_more() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with running(recognizer) as engine:
+            recognizer.gate.clear()
+            listener = Listener(engine)
+            listener.handle.push(samples(words(1, 2, 3)))
+            await eventually(lambda: listener.handle.backlog_seconds < 0.2)
+            listener.handle.close()
+            recognizer.gate.set()
+            await eventually(lambda: engine.num_streams == 0)
+            assert listener.events == []
+            assert recognizer.batches == [1]
+
+    run(test)
+
+
+def test_a_live_stream_is_served_beside_uploads() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with running(recognizer, max_batch=1) as engine:
+            recognizer.gate.clear()
+            uploads = [Listener(engine) for _ in range(3)]
+            for upload in uploads:
+                upload.handle.push(samples(words(*[1] * 400)))
+            live = Listener(engine)
+            live.handle.push(samples(word(5)))
+            live.handle.flush("stop")
+            recognizer.gate.set()
+            assert await live.stopped() == [("w5", "stop")]
+            assert len(recognizer.batches) < 200  # of the 1200 that were sent before
+
+    run(test)
+
+
+def test_the_fake_is_not_ready_before_a_chunk() -> None:
+    stream = FakeRecognizer().stream(StreamOptions())
+    stream.push(np.zeros(CHUNK_SAMPLES - 1, np.float32))
+    assert not stream.ready
+    stream.push(np.zeros(1, np.float32))
+    assert stream.ready
