@@ -1,0 +1,57 @@
+# Everything a checkout needs, through one virtual environment in .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SYSTEM_PACKAGES := libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils
+
+.PHONY: help demo serve mic test lint bench system-packages clean
+help:
+	@echo "make demo   stream a recording through the server and watch it being recognized"
+	@echo "make serve  run the server        make mic    dictate to it from the microphone"
+	@echo "make test   run every test        make lint   style, types, import rules"
+	@echo "make bench  measure speed and latency"
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(BIN)/python pyproject.toml client/pyproject.toml
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable . --editable ./client
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/python examples/demo.py
+
+serve: $(VENV)/.installed
+	$(BIN)/streaming-asr serve
+
+mic: $(VENV)/.installed
+	$(BIN)/streaming-asr-mic
+
+# As root what is missing is installed; otherwise it is named, and the tests that need it skip and say so.
+system-packages:
+	@missing=""; for package in $(SYSTEM_PACKAGES); do \
+	  dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q "ok installed" || missing="$$missing $$package"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $$missing >/dev/null; \
+	else echo "missing system packages, tests that need them will be skipped:$$missing"; fi
+
+test: $(VENV)/.installed-test system-packages
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report --skip-covered --sort=cover
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info client/*.egg-info

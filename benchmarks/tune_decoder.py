@@ -1,0 +1,77 @@
+"""Word error rate and cost of decoder settings on a held-out folder, the network run once for all of them.
+
+    python -m benchmarks.tune_decoder MODEL_DIR DEV_DIR --limit 150 --set lm_weight=1.5,2,2.5 --set beam=300,1000
+
+Never point it at recordings that are for the final reading.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from streaming_asr.decoder import Decoder, DecoderOptions
+from streaming_asr.evaluate import count_word_errors
+from streaming_asr.features import extract
+from streaming_asr.lexicon import Lexicon, LexiconTree
+from streaming_asr.model import load_model
+from streaming_asr.ngram import NGram
+from streaming_asr.recognizer import FLUSH_SAMPLES, LEXICON_FILE, LM_FILE, MANIFEST_FILE
+from streaming_asr.recordings import find_recordings, read_samples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--acoustic", type=Path, help="take weights from here instead")
+    parser.add_argument("--lm", type=Path, help="take the LM from here instead")
+    parser.add_argument("--lexicon", type=Path, help="take the lexicon from here instead")
+    parser.add_argument("--limit", type=int, default=150)
+    parser.add_argument("--set", action="append", default=[], metavar="OPTION=V,V,…")
+    options = parser.parse_args()
+
+    recordings = find_recordings([options.folder])
+    recordings = recordings[:: max(1, len(recordings) // options.limit)][: options.limit]
+    model = load_model(options.acoustic or options.model)
+    lexicon = Lexicon.from_file(options.lexicon or options.model / LEXICON_FILE)
+    ngram = NGram.load(options.lm or options.model / LM_FILE)
+    tree = LexiconTree.build(lexicon, ngram.unigram_log_probs)
+    scores, seconds = [], 0.0
+    step = model.config.frames_per_step
+    for recording in recordings:
+        samples = read_samples(recording.path)
+        seconds += len(samples) / 16000
+        frames = extract(np.concatenate((samples, np.zeros(FLUSH_SAMPLES, np.float32))))
+        frames = np.concatenate((frames, np.repeat(frames[-1:], -len(frames) % step, axis=0)))
+        with torch.inference_mode():
+            scores.append(model(torch.from_numpy(frames)[None], model.initial_state(1))[0][0].numpy())
+    manifest = options.model / MANIFEST_FILE
+    base = json.loads(manifest.read_text()).get("decoder", {}) if manifest.exists() else {}
+    grid = [(name, [json.loads(v) for v in values.split(",")]) for name, values in (s.split("=") for s in options.set)]
+    print(f"{len(recordings)} recordings, {seconds / 60:.1f} minutes")
+    for values in itertools.product(*(v for _, v in grid)):
+        chosen = dict(zip([name for name, _ in grid], values, strict=True))
+        decoder = Decoder(tree, ngram, DecoderOptions(**{**base, **chosen}))
+        pairs, spent = [], 0.0
+        for recording, log_probs in zip(recordings, scores, strict=True):
+            began = time.perf_counter()
+            state = decoder.start()
+            decoder.step(state, log_probs)
+            best = decoder.finish(state, 1)[0]
+            spent += time.perf_counter() - began
+            text = " ".join(lexicon.words[word.word_id] for word in best.words)
+            pairs.append((" ".join(recording.words), text))
+        errors = count_word_errors(pairs)
+        row = f"WER {100 * errors.wer:.2f} %  (S {errors.substitutions} D {errors.deletions} I {errors.insertions})"
+        print(f"{json.dumps(chosen)}  {row}  decoder RTF {spent / seconds:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
