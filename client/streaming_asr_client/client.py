@@ -87,7 +87,7 @@ def explain_connect_failure(url: str, failure: Exception) -> ClientError:
         case socket.gaierror():
             return ConnectionFailed(f"no server at {url}: the host {urlsplit(url).hostname!r} is not known")
         case ssl.SSLError():
-            return ConnectionFailed(f"no secure connection to {url}: {failure.reason or failure}")
+            return ConnectionFailed(f"no secure connection to {url}: {failure}")
         case _:
             return ConnectionFailed(f"no server at {url} — start one with `streaming-asr serve` ({failure})")
 

@@ -1,0 +1,106 @@
+"""Reading the server's messages: by table, and anything at all."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from streaming_asr_client.errors import RemoteProtocolError
+from streaming_asr_client.events import (
+    Alternative,
+    Done,
+    Error,
+    Event,
+    Final,
+    Partial,
+    Ready,
+    SpeechStarted,
+    Word,
+    as_message,
+    parse_event,
+)
+
+READY = Ready("abc", 1, "en-lstm", 80)
+FINAL = Final(2, "hello", 1.5, 2.0, 0.75, "endpoint", (Word("hello", 1.5, 2.0, 0.75),), (Alternative("hallo", 0.25),))
+MESSAGES: list[tuple[str, Event]] = [
+    ('{"type": "ready", "session_id": "abc", "protocol": 1, "model": "en-lstm", "chunk_ms": 80}', READY),
+    ('{"type": "speech_started", "time": 1}', SpeechStarted(1.0)),
+    (
+        '{"type": "partial", "utterance": 0, "committed": "a b", "unstable": "", "start": 0, "end": 0.5}',
+        Partial(0, "a b", "", 0.0, 0.5),
+    ),
+    (
+        '{"type": "final", "utterance": 2, "text": "hello", "start": 1.5, "end": 2.0, "confidence": 0.75, '
+        '"reason": "endpoint", "words": [{"word": "hello", "start": 1.5, "end": 2, "confidence": 0.75}], '
+        '"alternatives": [{"text": "hallo", "confidence": 0.25}]}',
+        FINAL,
+    ),
+    (
+        '{"type": "final", "utterance": 0, "text": "", "start": 0, "end": 0, "confidence": 0, "reason": "new"}',
+        Final(0, "", 0.0, 0.0, 0.0, "new"),
+    ),
+    ('{"type": "error", "code": "bad_rate", "message": "no"}', Error("bad_rate", "no")),
+    ('{"type": "done", "audio_seconds": 3.5, "utterances": 2}', Done(3.5, 2)),
+]
+
+
+@pytest.mark.parametrize(("frame", "event"), MESSAGES)
+def test_each_message(frame: str, event: Event) -> None:
+    assert parse_event(frame) == event
+
+
+@pytest.mark.parametrize(("frame", "event"), MESSAGES)
+def test_what_a_newer_server_adds_is_ignored(frame: str, event: Event) -> None:
+    assert parse_event(json.dumps(json.loads(frame) | {"speaker": {"id": 7}})) == event
+
+
+def test_a_type_of_a_newer_server_is_no_event() -> None:
+    assert parse_event('{"type": "punctuation", "at": 3}') is None
+
+
+@pytest.mark.parametrize(("frame", "event"), MESSAGES)
+def test_writing_is_the_inverse_of_reading(frame: str, event: Event) -> None:
+    assert parse_event(json.dumps(as_message(event))) == event
+
+
+@pytest.mark.parametrize(
+    ("frame", "says"),
+    [
+        (b"\x00", "binary frame"),
+        ("hello", "not JSON: 'hello'"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "no message"),
+        ('{"type": 3}', "no message"),
+        ('{"type": "speech_started"}', "'speech_started' with 'time' = nothing where a number belongs"),
+        ('{"type": "speech_started", "time": true}', "'time' = true where a number belongs"),
+        ('{"type": "error", "code": 5, "message": ""}', "'code' = 5 where text belongs"),
+        ('{"type": "done", "audio_seconds": 1, "utterances": 1.5}', "1.5 where a whole number belongs"),
+    ],
+)
+def test_nonsense_is_the_servers_fault(frame: str | bytes, says: str) -> None:
+    with pytest.raises(RemoteProtocolError) as raised:
+        parse_event(frame)
+    assert says in str(raised.value)
+
+
+@pytest.mark.parametrize("words", ["x", [1], [{}], [{"word": "a", "start": 0, "end": 0, "confidence": "high"}]])
+def test_nonsense_words_are_the_servers_fault(words: object) -> None:
+    with pytest.raises(RemoteProtocolError, match="words"):
+        parse_event(json.dumps(as_message(FINAL) | {"words": words}))
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+NAMES = st.sampled_from(sorted({name for frame, _ in MESSAGES for name in json.loads(frame)}))
+
+
+@given(st.text() | st.binary() | st.dictionaries(NAMES, JSON | NAMES).map(json.dumps))
+def test_anything_is_an_event_or_nothing_or_the_servers_fault(frame: str | bytes) -> None:
+    with contextlib.suppress(RemoteProtocolError):
+        parse_event(frame)
