@@ -1,0 +1,431 @@
+"""Owns the sockets: moves frames between WebSocket clients and their sessions, and performs what sessions decide.
+
+Everything about the protocol is decided in `session`, everything slow happens in `engine`. What clients send and what
+they are told is never logged. Whatever one client does, the others notice nothing: each has its own bounded queues,
+and whoever fills one waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import signal
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from websockets.asyncio.server import Server as WebSocketServer
+from websockets.asyncio.server import ServerConnection
+from websockets.asyncio.server import serve as serve_websockets
+from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+from websockets.protocol import OPEN
+from websockets.server import ServerProtocol
+
+from . import messages
+from .engine import MAX_BACKLOG_SECONDS, MAX_BATCH, Engine, EngineRecognizer, Handle
+from .errors import InputError
+from .messages import Event, Final, Partial, ServerMessage
+from .session import Action, Close, Flush, Limits, ModelInfo, Open, Push, Send, Session, State
+
+logger = logging.getLogger(__name__)
+# At debug level websockets writes frames out; this keeps it from doing so whatever the root logger's level is.
+_wire_logger = logging.getLogger(f"{__name__}.wire")
+_wire_logger.setLevel(logging.WARNING)
+
+STREAM_PATH = "/v1/stream"
+HEALTH_PATH = "/healthz"
+MAX_QUEUED_FRAMES = 8  # received and not yet looked at, a session
+MAX_QUEUED_MESSAGES = 256  # recognized and not yet sent, a session: from here on its audio waits
+HANDSHAKE_SECONDS = 10.0
+CLOSE_SECONDS = 5.0  # for a client to answer a close
+FLUSH_SECONDS = 5.0  # for the last finals, after the time that sessions had to end by themselves
+MAX_CLOSE_REASON_BYTES = 123  # RFC 6455, 5.5: 125 with the code
+
+
+@dataclass(frozen=True)
+class ServerOptions:
+    """Where to listen and what to allow."""
+
+    host: str = "127.0.0.1"
+    port: int = 8765  # 0 picks a free one
+    max_sessions: int = 64
+    max_batch: int = MAX_BATCH
+    max_backlog_seconds: float = MAX_BACKLOG_SECONDS  # audio of one session that waits, before it is read no further
+    max_frame_bytes: int = 1 << 20
+    idle_timeout_seconds: float = 60.0  # a client neither sends nor, when there is something to read, reads
+    drain_seconds: float = 10.0  # at shutdown, for sessions to end by themselves
+    allow_origins: tuple[str, ...] = ()  # web pages from elsewhere that may connect; "*" for all
+
+
+# --- what waits to be sent -----------------------------------------------------------------------------------------
+
+
+class Outbox:
+    """One session's messages on their way out. A partial gives way to what is newer; all others are kept, in order."""
+
+    def __init__(self) -> None:
+        self._messages: deque[ServerMessage] = deque()
+        self._has_partial = False
+        self._close: Close | None = None
+        self._changed = asyncio.Event()
+        self._below_limit = asyncio.Event()
+        self._below_limit.set()
+
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    def put(self, message: ServerMessage) -> None:
+        """Appends a message; never blocks, see `wait_capacity`."""
+        if isinstance(message, Partial | Final) and self._has_partial:
+            self._messages = deque(m for m in self._messages if not isinstance(m, Partial))
+            self._has_partial = False
+        self._has_partial |= isinstance(message, Partial)
+        self._messages.append(message)
+        if len(self._messages) >= MAX_QUEUED_MESSAGES:
+            self._below_limit.clear()
+        self._changed.set()
+
+    def finish(self, close: Close) -> None:
+        """Nothing will be put any more; `close` comes after everything."""
+        self._close = close
+        self._below_limit.set()
+        self._changed.set()
+
+    async def get(self) -> ServerMessage | Close:
+        """Waits for the next message, or the close."""
+        while not self._messages and self._close is None:
+            self._changed.clear()
+            await self._changed.wait()
+        if not self._messages:
+            assert self._close is not None
+            return self._close
+        message = self._messages.popleft()
+        if isinstance(message, Partial):
+            self._has_partial = False
+        if len(self._messages) < MAX_QUEUED_MESSAGES:
+            self._below_limit.set()
+        return message
+
+    async def wait_capacity(self) -> bool:
+        """Waits until fewer messages than the limit are queued; says whether it had to."""
+        if self._below_limit.is_set():
+            return False
+        await self._below_limit.wait()
+        return True
+
+
+# --- one client ----------------------------------------------------------------------------------------------------
+
+
+class _Connection(ServerConnection):
+    """Tells the client why before it fails the connection for a frame that never reaches the session."""
+
+    _CODES = {1002: "bad_frame", 1007: "bad_utf8", 1009: "too_big"}  # noqa: RUF012
+
+    def __init__(self, protocol: ServerProtocol, *args: Any, **kwargs: Any) -> None:
+        super().__init__(protocol, *args, **kwargs)
+        fail = protocol.fail
+
+        def explain_and_fail(code: int, reason: str = "") -> None:
+            if protocol.state is OPEN and code in self._CODES:
+                protocol.send_text(msgspec.json.encode(messages.Error(self._CODES[code], reason)))
+            fail(code, reason)
+
+        protocol.fail = explain_and_fail  # type: ignore[method-assign]
+
+
+class _Conversation:
+    """One connection and its session, from the handshake to the end."""
+
+    def __init__(self, connection: ServerConnection, engine: Engine, model: ModelInfo, options: ServerOptions) -> None:
+        self._connection = connection
+        self._engine = engine
+        self._options = options
+        limits = Limits(options.max_frame_bytes, options.idle_timeout_seconds)
+        self._session = Session(secrets.token_hex(8), model, limits, time.monotonic)
+        self._outbox = Outbox()
+        self._handle: Handle | None = None
+
+    @property
+    def is_waiting_for_start(self) -> bool:
+        return self._session.state is State.OPENING
+
+    def go_away(self) -> None:
+        """Settles what was said and closes with 1001."""
+        self._perform(self._session.go_away())
+
+    def abort(self) -> None:
+        """Cuts the connection."""
+        self._connection.transport.abort()
+
+    async def run(self) -> None:
+        """Returns when the connection is gone and everything it held was given back."""
+        session_id = self._session.session_id
+        logger.info("session %s: connected", session_id)
+        writer = asyncio.create_task(self._write())
+        try:
+            while True:
+                frame = await self._receive()
+                if frame is None:
+                    self._perform(self._session.tick())
+                elif isinstance(frame, str):
+                    self._perform(self._session.receive_text(frame))
+                else:
+                    self._perform(self._session.receive_bytes(frame))
+                if await self._wait_capacity():
+                    self._session.keep_alive()  # it was not the client that was idle
+        except ConnectionClosed:
+            pass
+        finally:
+            self._session.connection_lost()
+            if self._handle is not None:
+                self._handle.close()
+            writer.cancel()
+            await asyncio.wait([writer])
+            logger.info(
+                "session %s: closed with %s after %.1f s of audio, %d utterances",
+                session_id,
+                self._connection.close_code,
+                self._session.audio_seconds,
+                self._session.utterances,
+            )
+
+    async def _receive(self) -> str | bytes | None:
+        """The next frame, or `None` when the session's deadline has come."""
+        deadline = self._session.deadline
+        seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._connection.recv()
+        except TimeoutError:
+            return None
+
+    async def _wait_capacity(self) -> bool:
+        waited = await self._handle.wait_capacity() if self._handle is not None else False
+        return await self._outbox.wait_capacity() or waited
+
+    async def _write(self) -> None:
+        try:
+            while not isinstance(message := await self._outbox.get(), Close):
+                async with asyncio.timeout(self._options.idle_timeout_seconds):
+                    await self._connection.send(msgspec.json.encode(message), text=True)
+            reason = message.reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
+            await self._connection.close(message.code, reason)
+        except ConnectionClosed:
+            pass
+        except TimeoutError:
+            logger.info("session %s: does not read", self._session.session_id)
+            self.abort()
+
+    def _perform(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Open(options):
+                    self._handle = self._engine.open(options, self._on_events, self._on_failure)
+                case Push(samples):
+                    assert self._handle is not None
+                    self._handle.push(samples)
+                case Flush(reason):
+                    assert self._handle is not None
+                    self._handle.flush(reason)
+                case Send(message):
+                    self._outbox.put(message)
+                case Close():
+                    if self._handle is not None:
+                        self._handle.close()
+                    self._outbox.finish(action)
+
+    def _on_events(self, events: list[Event]) -> None:
+        self._perform(self._session.receive_events(events))
+
+    def _on_failure(self) -> None:
+        self._perform(self._session.fail("internal", "the recognizer failed on this session"))
+
+
+# --- all clients ---------------------------------------------------------------------------------------------------
+
+
+class Server:
+    """Serves one recognizer on one address, on the running event loop."""
+
+    def __init__(self, recognizer: EngineRecognizer, options: ServerOptions) -> None:
+        self._options = options
+        self._model = ModelInfo(recognizer.name, recognizer.chunk_ms, recognizer.language)
+        self._engine = Engine(recognizer, options.max_batch, options.max_backlog_seconds)
+        self._conversations: dict[_Conversation, asyncio.Task[Any]] = {}
+        self._server: WebSocketServer | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens, ``ws://HOST:PORT``."""
+        assert self._server is not None
+        host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
+        return f"ws://{host}:{self._server.sockets[0].getsockname()[1]}"
+
+    @property
+    def num_sessions(self) -> int:
+        """Connections that are open."""
+        return len(self._conversations)
+
+    @property
+    def num_streams(self) -> int:
+        """Recognizer streams that are held."""
+        return self._engine.num_streams
+
+    async def start(self) -> None:
+        """Listens. Raises `InputError` when the address cannot be used."""
+        options = self._options
+        try:
+            self._server = await serve_websockets(
+                self._converse,
+                options.host,
+                options.port,
+                process_request=self._answer_request,
+                create_connection=_Connection,
+                compression=None,  # audio does not compress, and a small frame could become a huge one
+                max_size=options.max_frame_bytes,
+                max_queue=MAX_QUEUED_FRAMES,
+                # Pings go out to keep routers awake. Their answers queue behind audio that the server has not read
+                # yet, so that a late one proves nothing: sessions time out by the clock of `Session.deadline`.
+                ping_timeout=None,
+                open_timeout=HANDSHAKE_SECONDS,
+                close_timeout=CLOSE_SECONDS,
+                server_header=None,
+                logger=_wire_logger,
+            )
+        except OSError as error:
+            raise InputError(f"cannot listen on {options.host}:{options.port}: {error.strerror or error}") from error
+        self._engine.start()
+
+    async def drain(self, hurry: asyncio.Event | None = None) -> None:
+        """Stops listening, lets open sessions end for a bounded time, settles the others, frees everything.
+
+        `hurry` cuts the first wait short.
+        """
+        assert self._server is not None
+        self._server.close(close_connections=False)
+        for conversation in list(self._conversations):
+            if conversation.is_waiting_for_start:
+                conversation.go_away()
+        await self._wait_for_conversations(self._options.drain_seconds, hurry)
+        for conversation in list(self._conversations):
+            conversation.go_away()
+        await self._wait_for_conversations(FLUSH_SECONDS + CLOSE_SECONDS)
+        for conversation in list(self._conversations):
+            logger.warning("a session did not end in time and was cut")
+            conversation.abort()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):  # what is left is in the middle of a handshake
+                await self._server.wait_closed()
+        await self._engine.stop()
+
+    async def _wait_for_conversations(self, seconds: float, hurry: asyncio.Event | None = None) -> None:
+        if not self._conversations:
+            return
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(asyncio.wait(self._conversations.values()))]
+        if hurry is not None:
+            waits.append(asyncio.ensure_future(hurry.wait()))
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+    def _answer_request(self, connection: ServerConnection, request: Request) -> Response | None:
+        """Answers a request that is not to become a session; `None` lets the handshake go on."""
+        path = urlsplit(request.path).path
+        if path == HEALTH_PATH:
+            return connection.respond(HTTPStatus.OK, "ok\n")
+        if path != STREAM_PATH:
+            return connection.respond(HTTPStatus.NOT_FOUND, f"nothing here; streams are at {STREAM_PATH}\n")
+        if not self._allows(request):
+            return connection.respond(HTTPStatus.FORBIDDEN, "web pages of this origin may not connect\n")
+        if self.num_sessions >= self._options.max_sessions:
+            response = connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, self._full + "\n")
+            response.headers["Retry-After"] = "5"
+            return response
+        return None
+
+    @property
+    def _full(self) -> str:
+        return f"the server carries {self._options.max_sessions} sessions already; try again later"
+
+    def _allows(self, request: Request) -> bool:
+        """Whether no web page asks, or one of ours: else any page in a browser nearby could listen in."""
+        allowed = self._options.allow_origins
+        hosts = [host.lower() for host in request.headers.get_all("Host")]
+        return all(
+            "*" in allowed or origin in allowed or urlsplit(origin).netloc.lower() in hosts
+            for origin in request.headers.get_all("Origin")
+        )
+
+    async def _converse(self, connection: ServerConnection) -> None:
+        if self.num_sessions >= self._options.max_sessions:  # several handshakes were under way at once
+            with contextlib.suppress(ConnectionClosed):
+                await connection.send(msgspec.json.encode(messages.Error("server_full", self._full)), text=True)
+                await connection.close(1013, "server_full")
+            return
+        conversation = _Conversation(connection, self._engine, self._model, self._options)
+        task = asyncio.current_task()
+        assert task is not None
+        self._conversations[conversation] = task
+        try:
+            await conversation.run()
+        finally:
+            del self._conversations[conversation]
+
+
+async def serve(
+    recognizer: EngineRecognizer,
+    options: ServerOptions,
+    stop: asyncio.Event,
+    hurry: asyncio.Event | None = None,
+    announce: Callable[[str], None] = lambda url: None,
+) -> None:
+    """Serves until `stop` is set, then drains. Calls `announce` with the address when clients can connect.
+
+    `hurry` cuts the time short that sessions have to end by themselves. Raises `InputError` when the address cannot
+    be used.
+    """
+    server = Server(recognizer, options)
+    await server.start()
+    announce(server.url)
+    await stop.wait()
+    await server.drain(hurry)
+
+
+def run_server(load: Callable[[], EngineRecognizer], options: ServerOptions, verbose: bool = False) -> int:
+    """Loads, serves until SIGTERM or SIGINT, drains; the exit code. A second signal stops waiting for clients.
+
+    Prints one line on stdout, ``listening on ws://HOST:PORT``; logs go to stderr, sessions' comings and goings if
+    `verbose`.
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    recognizer = load()
+
+    async def main() -> None:
+        stop, hurry = asyncio.Event(), asyncio.Event()
+
+        def on_signal() -> None:
+            (hurry if stop.is_set() else stop).set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, on_signal)
+        await serve(recognizer, options, stop, hurry, _print_address)
+
+    asyncio.run(main())
+    return 0
+
+
+def _print_address(url: str) -> None:
+    print(f"listening on {url}", flush=True)
