@@ -76,7 +76,7 @@ class Terminal:
 
     def notice(self, text: str) -> None:
         """To standard error, above the live line."""
-        self.write(self.view.hide(self.columns()))
+        self.write(self.view.hide())
         print(f"{PROGRAM}: {text}", file=self._err, flush=True)
         self.write(self.view.redraw(self.columns()))
 

@@ -15,6 +15,8 @@ from .events import Event, Final, Partial, as_message
 
 DIM = "\x1b[2m"
 PLAIN = "\x1b[0m"
+NO_WRAP, WRAP = "\x1b[?7l", "\x1b[?7h"
+CLEAR_REST = "\x1b[J"  # from the cursor to the end of the screen
 ELLIPSIS = "…"
 
 
@@ -24,7 +26,7 @@ class View(Protocol):
     def show(self, event: Event, columns: int) -> str:
         """The characters for one event."""
 
-    def hide(self, columns: int) -> str:
+    def hide(self) -> str:
         """Clears what is not settled, so that something else can be written."""
 
     def redraw(self, columns: int) -> str:
@@ -74,7 +76,7 @@ class LinesView:
         text = clean(event.text) if isinstance(event, Final) else ""
         return f"{text}\n" if text else ""
 
-    def hide(self, columns: int) -> str:
+    def hide(self) -> str:
         """Nothing is ever unsettled here."""
         return ""
 
@@ -98,12 +100,16 @@ class JsonView(LinesView):
 
 @dataclass
 class LiveView:
-    """Finals as lines; below them the open utterance, committed text plain, unstable text dim (when `style`)."""
+    """Finals as lines; below them the open utterance, committed text plain, unstable text dim (when `style`).
+
+    The cursor rests on the first character of the live line. When a resize folds the line, terminals keep the cursor
+    on its character, so that rewriting starts in the right place whatever the width was, is, or is about to be.
+    """
 
     style: bool = True
     committed: str = field(default="", init=False)
     unstable: str = field(default="", init=False)
-    drawn_columns: int = field(default=0, init=False)  # how wide the live line on the screen is
+    drawn: bool = field(default=False, init=False)  # whether there is a live line on the screen
 
     def show(self, event: Event, columns: int) -> str:
         """A partial rewrites the live line, a final settles in its place."""
@@ -114,36 +120,29 @@ class LiveView:
             case Final():
                 self.committed = self.unstable = ""
                 text = clean(event.text)
-                return self.hide(columns) + (f"{text}\n" if text else "")
+                return self.hide() + (f"{text}\n" if text else "")
             case _:
                 return ""
 
-    def hide(self, columns: int) -> str:
-        """Clears the live line, also where a terminal that became narrower has folded it into several rows."""
-        if not self.drawn_columns:
-            return ""
-        rows_above = (self.drawn_columns - 1) // max(columns, 1)
-        self.drawn_columns = 0
-        return (f"\x1b[{rows_above}A" if rows_above else "") + "\r\x1b[J"
+    def hide(self) -> str:
+        """Clears the live line, and the rows below that a resize may have folded it into."""
+        was_drawn, self.drawn = self.drawn, False
+        # The space: tmux takes clearing from the top left corner for a cleared screen, and keeps a copy of it.
+        return f"\r {CLEAR_REST}\r" if was_drawn else ""
 
     def redraw(self, columns: int) -> str:
-        """The live line, one column short of the width: a full row would make the terminal fold."""
-        whole = f"{self.committed} {self.unstable}".strip()
-        shown = tail(whole, max(columns - 1, 0))
-        unstable = shown[max(len(shown) - len(self.unstable), 0) :] if self.unstable else ""
-        committed = shown[: len(shown) - len(unstable)]
-        styled = f"{committed}{DIM}{unstable}{PLAIN}" if self.style and unstable else shown
+        """The live line, short of the last column. Nothing folds, even when the terminal is narrower than we know."""
+        shown = tail(f"{self.committed} {self.unstable}".strip(), columns - 1)
         if not shown:
-            return self.hide(columns)
-        if self.drawn_columns > columns:
-            before, after = self.hide(columns), ""
-        else:
-            before, after = "\r" if self.drawn_columns else "", "\x1b[K"  # overwritten, not cleared: no flicker
-        self.drawn_columns = text_columns(shown)
-        return f"{before}{styled}{after}"
+            return self.hide()
+        self.drawn = True
+        committed = shown[: max(len(shown) - len(self.unstable), 0)]
+        unstable = shown[len(committed) :]
+        styled = f"{committed}{DIM}{unstable}{PLAIN}" if self.style and unstable else shown
+        return f"\r{NO_WRAP}{styled}{CLEAR_REST}{WRAP}\r"  # overwritten, not cleared: no flicker
 
     def close(self) -> str:
-        """Leaves what was never settled on the screen: it was said, after all."""
-        unsettled, self.drawn_columns = self.drawn_columns, 0
+        """Leaves what was never settled on the screen, as a line: it was said, after all."""
+        text = f"{self.committed} {self.unstable}".strip()
         self.committed = self.unstable = ""
-        return "\n" if unsettled else ""
+        return self.hide() + (f"{text}\n" if text else "")

@@ -296,8 +296,8 @@ def test_live_on_a_terminal(
         os.close(ours)
     assert process.returncode == 0
     assert written.endswith("word8 word9 word10 word11\r\n")
-    assert ("\x1b[K" in written) == cursor
+    assert ("\x1b[J" in written) == cursor
     assert ("\x1b[2mword3\x1b[0m" in written) == dim
     if cursor:
-        widest = max(re.split(r"\x1b\[\d*[A-Za-z]|\r|\n", written.replace(FIRST, "")), key=len)
+        widest = max(re.split(r"\x1b\[[?\d]*[A-Za-z]|\r|\n", written.replace(FIRST, "")), key=len)
         assert len(widest) <= 29
