@@ -10,6 +10,7 @@ import re
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Callable
@@ -125,6 +126,24 @@ def test_a_second_interrupt_leaves_at_once(mic: Mic, tmp_path: Path) -> None:
     assert (out, err, process.returncode) == ("", "", 130)
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_before_the_session_is_open_one_signal_is_enough(mic: Mic, noise_wav: Path, number: int, code: int) -> None:
+    async def silent(server: FakeServer, connection: ServerConnection, recorded: Recorded) -> None:
+        await connection.recv()
+        with server.changed:
+            recorded.messages.append({})
+            server.changed.notify_all()
+        await connection.wait_closed()
+
+    with FakeServer(silent) as server:
+        process = mic("--server", server.url, "--file", str(noise_wav))
+        with server.changed:
+            assert server.changed.wait_for(lambda: bool(server.clients) and bool(server.clients[0].messages), 30)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert (out, err, process.returncode) == ("", "", code)
+
+
 def test_a_server_that_never_finishes_is_given_up(mic: Mic, tmp_path: Path) -> None:
     wav = write_wav(tmp_path / "long.wav", np.ones(60 * 16000))
     with FakeServer(never_done) as server:
@@ -222,6 +241,14 @@ def test_what_the_user_got_wrong_is_exit_2(mic: Mic, arguments: list[str], says:
     assert (out, process.returncode) == ("", 2)
     assert says in err
     assert "Traceback" not in err
+
+
+def test_what_is_heavy_or_may_be_missing_is_not_imported() -> None:
+    script = (
+        "import sys, streaming_asr_client.cli;"
+        "print(sorted({'torch', 'numpy', 'sounddevice', 'streaming_asr'} & set(sys.modules)))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", script], text=True) == "[]\n"
 
 
 @pytest.mark.parametrize("argument", ["--list-devices", "--device=0"])
