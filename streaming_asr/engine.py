@@ -321,9 +321,7 @@ class Engine:
         try:
             work(handle)
         except Exception as error:
-            # Without the exception's own words: they might quote what was said.
-            frames = "".join(traceback.format_tb(error.__traceback__))
-            logger.error("a stream failed with %s at\n%s", type(error).__name__, frames)
+            _log_failure("a stream's step", error)
             self._give_back(handle)
             self._on_loop(handle._on_failure)
 
@@ -337,7 +335,7 @@ class Engine:
             try:
                 stream.close()
             except Exception as error:
-                logger.error("closing a stream failed with %s", type(error).__name__)
+                _log_failure("closing a stream", error)
 
     def _feed(self, handle: Handle) -> None:
         """Moves a stream's backlog into it until it is ready, for one turn's worth at most."""
@@ -376,17 +374,33 @@ class Engine:
             for handle in batch:
                 self._guarded(handle, self._step_alone)
             return
-        for handle, events in zip(batch, results, strict=True):
-            self._after_step(handle, events)
+        self._after_step(batch, results)
 
     def _step_alone(self, handle: Handle) -> None:
         assert handle._stream is not None
         if handle._stream.ready:
-            [events] = self._recognizer.step([handle._stream])
-            self._after_step(handle, events)
+            self._after_step([handle], self._recognizer.step([handle._stream]))
 
-    def _after_step(self, handle: Handle, events: list[Event]) -> None:
-        if events:
-            self._on_loop(handle._on_events, events)
+    def _after_step(self, batch: list[Handle], results: list[list[Event]]) -> None:
+        deliveries = [(handle, events) for handle, events in zip(batch, results, strict=True) if events]
+        if deliveries:
+            self._on_loop(_deliver, deliveries)
         with self._wake:
-            self._nudge(handle)  # it may be ready again
+            for handle in batch:
+                self._nudge(handle)  # it may be ready again
+
+
+def _deliver(deliveries: list[tuple[Handle, list[Event]]]) -> None:
+    """On the event loop: hands each stream what its step found."""
+    for handle, events in deliveries:
+        try:
+            handle._on_events(events)
+        except Exception as error:
+            _log_failure("taking events", error)
+            asyncio.get_running_loop().call_soon(handle._on_failure)  # which may raise too
+
+
+def _log_failure(what: str, error: Exception) -> None:
+    """Without the exception's own words: they might quote what was said."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    logger.error("%s failed with %s at\n%s", what, type(error).__name__, frames)

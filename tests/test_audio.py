@@ -52,6 +52,7 @@ def test_output_does_not_depend_on_the_chunking(
     assert len(whole) == 0 or float(np.abs(whole).max()) <= 1.0
 
 
+@settings(deadline=None)
 @given(values=st.lists(st.floats(width=32), max_size=200), points=st.lists(st.integers(0, 800), max_size=6))
 def test_floats_are_clipped_and_refused_when_not_finite(values: list[float], points: list[int]) -> None:
     data = np.array(values, dtype="<f4").tobytes()
@@ -135,9 +136,7 @@ def test_speech_frequencies_pass_and_others_do_not_alias() -> None:
     assert gain_db(9000) < -80  # would be heard at 7 kHz
 
 
-@pytest.mark.parametrize(
-    ("sample_rate", "most_ms"), [(8000, 31), (11025, 31), (24000, 38), (44100, 42), (48000, 38)]
-)
+@pytest.mark.parametrize(("sample_rate", "most_ms"), [(8000, 31), (11025, 31), (24000, 38), (44100, 42), (48000, 38)])
 def test_the_resampler_holds_back_little(sample_rate: int, most_ms: float) -> None:
     decoder = AudioDecoder("pcm_s16le", sample_rate, 1)
     packet = bytes(2 * (sample_rate // 100))

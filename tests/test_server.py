@@ -320,15 +320,15 @@ def test_a_full_server_refuses_and_has_room_again_later() -> None:
     run(test)
 
 
-def test_handshakes_under_way_at_once_cannot_overfill_the_server() -> None:
+def test_handshakes_under_way_at_once_cannot_overfill_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
+        monkeypatch.setattr(Server, "_answer_request", lambda *_: None)  # each is asked before any is in
         async with serving(max_sessions=2) as server:
 
             async def one() -> int | None:
                 try:
                     async with client(server) as connection:
                         await connection.send(START)
-                        await connection.send(word(1))
                         first = await receive(connection)
                         if first["type"] == "error":
                             assert first["code"] == "server_full"
@@ -336,8 +336,8 @@ def test_handshakes_under_way_at_once_cannot_overfill_the_server() -> None:
                         most.append(server.num_sessions)
                         await everyone.wait()
                         return 1000
-                except InvalidStatus as error:
-                    return error.response.status_code
+                except ConnectionClosed as closed:
+                    return closed.rcvd.code if closed.rcvd else None
 
             most: list[int] = []
             everyone = asyncio.Event()
@@ -346,7 +346,7 @@ def test_handshakes_under_way_at_once_cannot_overfill_the_server() -> None:
             everyone.set()
             outcomes = await asyncio.gather(*tasks)
             assert outcomes.count(1000) == 2
-            assert set(outcomes) <= {1000, 1013, 503}
+            assert outcomes.count(1013) == 6
             assert max(most) == 2
 
     run(test)
@@ -596,6 +596,7 @@ def final(number: int, reason: Reason = "endpoint") -> Final:
 OUTGOING = st.lists(st.tuples(st.sampled_from([partial, final, SpeechStarted]), st.booleans()), max_size=60)
 
 
+@settings(deadline=None)
 @given(OUTGOING)
 def test_only_partials_are_dropped_and_only_for_newer_ones(puts: list[tuple[Callable[[int], Any], bool]]) -> None:
     async def test() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming_asr import messages
@@ -228,6 +228,7 @@ def test_every_state_but_closed_can_fail_and_be_lost_and_closed_is_final() -> No
         assert legal >= {Input.FAIL, Input.LOST} if state is not State.CLOSED else not legal
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(), st.binary().map(lambda data: data.decode("latin-1"))))
 def test_any_text_opens_or_is_refused(text: str) -> None:
     actions = new_session().receive_text(text)
@@ -252,6 +253,7 @@ STEPS = st.one_of(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(STEPS, max_size=12))
 def test_whatever_comes_in_whatever_order_the_actions_make_sense(steps: list[Any]) -> None:
     clock = Clock()
