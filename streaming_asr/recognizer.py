@@ -15,7 +15,6 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from .decoder import Decoder, DecoderOptions, Hypothesis
 from .errors import InputError, ModelError
 from .features import (
     FRAME_LENGTH_SAMPLES,
+    FRAME_SHIFT_SAMPLES,
     FRAME_SHIFT_SECONDS,
     NUM_MEL_BINS,
     SAMPLE_RATE,
@@ -36,7 +36,7 @@ from .features import (
     Samples,
 )
 from .lexicon import Lexicon, LexiconTree
-from .messages import Event, Final, Partial, Reason, SpeechStarted
+from .messages import Event, Final, Partial, Reason, SpeechStarted, StreamOptions
 from .model import AcousticModel, ModelState, load_model
 from .ngram import NGram
 from .tokens import BLANK
@@ -52,16 +52,6 @@ SLEEP_AFTER_SECONDS = 0.5  # of silence, by every measure, outside an utterance
 FLUSH_SAMPLES = FRAME_LENGTH_SAMPLES + 2400  # silence after the last sample, so that its sounds can be emitted
 ONSET_REACH_FRAMES = 30  # how long before the first token a voiced stretch may have begun to be its onset
 TOKEN_PROBABILITY = 0.5  # of anything but blank, from which a frame counts as a token
-
-
-@dataclass(frozen=True)
-class StreamOptions:
-    """What one session asked for."""
-
-    partials: bool = True
-    words: bool = True
-    nbest: int = 1
-    endpointing: messages.Endpointing = field(default_factory=messages.Endpointing)
 
 
 class Recognizer:
@@ -152,6 +142,7 @@ class Stream:
         self._flushing: Reason | None = None
         self._frames: Features
         self._voiced: NDArray[np.bool_]
+        self._maybe_speech: NDArray[np.bool_]
         self._restart_front()
 
     # --- what goes in ---------------------------------------------------------------------------------------------
@@ -196,18 +187,16 @@ class Stream:
         self._vad = VoiceActivityDetector()
         self._samples = 0  # accepted by this front end
         self._frames = np.zeros((0, NUM_MEL_BINS), np.float32)  # not yet stepped; asleep: the pre-roll
-        self._voiced = np.zeros(0, np.bool_)
+        self._voiced = np.zeros(0, np.bool_)  # the VAD's word on each of _frames
+        self._maybe_speech = np.zeros(0, np.bool_)  # whether each could be speech, by any sign
         self._cursor = 0  # index of _frames[0] since the front end's start; frames are 10 ms
         self._flushing = None
         self._last_voiced = self._voice_onset = self._last_token = -1  # frame indices
-        self._wake(0)
+        self._wake()
 
-    def _wake(self, cursor: int) -> None:
-        skipped = cursor - self._cursor
-        self._frames, self._voiced = self._frames[skipped:], self._voiced[skipped:]
-        self._cursor = cursor
+    def _wake(self) -> None:
         self._asleep = False
-        self._awake_since = cursor
+        self._awake_since = self._cursor
         self.model_state = self._recognizer.model.initial_state(1)
         self._restart_utterance()
 
@@ -231,17 +220,25 @@ class Stream:
     def _accept_samples(self, samples: Samples) -> None:
         frames = self._features.accept(samples)
         voiced, maybe_speech = self._vad.accept(samples, frames)
-        first_new = self._cursor + len(self._frames)
         self._frames = np.concatenate((self._frames, frames))
         self._voiced = np.concatenate((self._voiced, voiced))
-        if not self._asleep:
-            return
-        signs = np.flatnonzero(maybe_speech)
-        if len(signs) and self._flushing is None:
-            self._wake(max(self._cursor, first_new + int(signs[0]) - PREROLL_FRAMES))
-        elif len(self._frames) > PREROLL_FRAMES:
-            self._cursor += len(self._frames) - PREROLL_FRAMES
-            self._frames, self._voiced = self._frames[-PREROLL_FRAMES:], self._voiced[-PREROLL_FRAMES:]
+        self._maybe_speech = np.concatenate((self._maybe_speech, maybe_speech))
+        if self._asleep:
+            self._listen()
+
+    def _listen(self) -> None:
+        """Asleep: wakes at the first sign of speech in the buffer, or forgets all but the pre-roll."""
+        signs = np.flatnonzero(self._maybe_speech)
+        if len(signs):
+            self._drop(max(0, int(signs[0]) - PREROLL_FRAMES))
+            self._wake()
+        else:
+            self._drop(max(0, len(self._frames) - PREROLL_FRAMES))
+
+    def _drop(self, num_frames: int) -> None:
+        self._frames, self._voiced = self._frames[num_frames:], self._voiced[num_frames:]
+        self._maybe_speech = self._maybe_speech[num_frames:]
+        self._cursor += num_frames
 
     # --- one step, called by Recognizer.step ------------------------------------------------------------------------
 
@@ -262,13 +259,13 @@ class Stream:
         size = self._recognizer.frames_per_step
         chunk: Features = self._frames[:size]
         voiced = self._voiced[:size]
-        self._frames, self._voiced = self._frames[size:], self._voiced[size:]
         if voiced.any():
             first, last = np.flatnonzero(voiced)[[0, -1]].tolist()
             if self._cursor + first - self._last_voiced > 1:
                 self._voice_onset = self._cursor + first
             self._last_voiced = self._cursor + last
-        self._cursor += size
+        self._drop(min(size, len(chunk)))
+        self._cursor += size - len(chunk)
         if len(chunk) < size:
             chunk = np.concatenate((chunk, np.repeat(chunk[-1:], size - len(chunk), axis=0)))
         return chunk
@@ -312,12 +309,14 @@ class Stream:
             since_token=self._since(self._last_token),
             utterance=self._now() - self._span(hypothesis)[0] if contains_words else 0.0,
         )
-        if self._flushing is None and endpointing.is_endpoint(self._rules, silence):
+        in_audio = self._cursor * FRAME_SHIFT_SAMPLES <= self._samples  # not yet in the silence that a flush appends
+        if in_audio and endpointing.is_endpoint(self._rules, silence):
             events.append(self._final("endpoint"))
             self._restart_utterance()
         elif not contains_words and silence.since_speech >= SLEEP_AFTER_SECONDS <= self._since(self._awake_since):
             self._asleep = True
             self._in_speech = False
+            self._listen()
 
     def _final(self, reason: Reason) -> Final:
         hypotheses = (

@@ -1,0 +1,246 @@
+"""The path from samples to events, with a tiny random network: what must hold whatever the network says."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streaming_asr.decoder import Decoder, DecoderOptions
+from streaming_asr.errors import InputError
+from streaming_asr.features import Samples
+from streaming_asr.lexicon import Lexicon, LexiconTree
+from streaming_asr.messages import Endpointing, Event, Final, Partial, SpeechStarted, StreamOptions
+from streaming_asr.model import AcousticModel, ModelConfig
+from streaming_asr.ngram import NGram
+from streaming_asr.recognizer import PREROLL_FRAMES, Recognizer, Stream
+from streaming_asr.tokens import PHONES
+
+# A word for every phone, so that whatever the network says is made of words, and some that begin like others.
+WORDS = {phone.lower(): phone for phone in PHONES} | {
+    f"{a}{b}".lower(): f"{a} {b}" for a, b in itertools.product(PHONES[::3], PHONES[1::4])
+}
+
+
+@pytest.fixture(scope="module")
+def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
+    """A network with random weights that talks nonsense, but only when it is loud, as a trained one would."""
+    folder = tmp_path_factory.mktemp("recognizer")
+    lexicon = Lexicon.from_text("".join(f"{word}\t{phones}\n" for word, phones in WORDS.items()))
+    unigrams = "".join(f"{-1 - 0.01 * i:.2f}\t{word}\n" for i, word in enumerate([*WORDS, "<s>", "</s>", "<unk>"]))
+    arpa = folder / "lm.arpa"
+    arpa.write_text(f"\\data\\\nngram 1={len(WORDS) + 3}\n\n\\1-grams:\n{unigrams}\n\\end\\\n")
+    ngram = NGram.from_arpa(arpa, lexicon.words)
+    torch.manual_seed(3)
+    model = AcousticModel(ModelConfig(num_layers=2, hidden_size=32)).eval().requires_grad_(False)
+    model.mean.fill_(10.0)
+    model.inverse_stddev.fill_(0.2)
+    model.output.weight.mul_(24.0)
+    tree = LexiconTree.build(lexicon, ngram.unigram_log_probs)
+    decoder = Decoder(tree, ngram, DecoderOptions(beam=200, beam_threshold=30.0, token_threshold=-20.0))
+    return Recognizer("tiny", _Gated(model), lexicon, decoder)
+
+
+class _Gated(AcousticModel):
+    """Blank wherever the audio is quiet."""
+
+    def __init__(self, model: AcousticModel) -> None:
+        super().__init__(model.config)
+        self.load_state_dict(model.state_dict())
+        self.eval().requires_grad_(False)
+
+    def forward(self, frames, state):  # type: ignore[no-untyped-def]
+        log_probs, state = super().forward(frames, state)
+        loud = frames.view(len(frames), -1, 3, 80).mean((2, 3)) > 14.0  # [B, output frames]
+        blank = torch.full_like(log_probs, -20.0)
+        blank[..., 0] = 0.0
+        return torch.where(loud[..., None], log_probs, blank), state
+
+
+RNG = np.random.default_rng(7)
+
+
+def noise(seconds: float, level: float = 0.2) -> Samples:
+    samples = RNG.standard_normal(int(16000 * seconds)) * level
+    for first in range(0, len(samples), 1600):  # a new colour every 100 ms, so that the network changes its mind
+        width = int(RNG.integers(1, 30))
+        samples[first : first + 1600] = np.convolve(
+            samples[first : first + 1600], np.ones(width) / math.sqrt(width), "same"
+        )
+    return samples.astype(np.float32)
+
+
+def silence(seconds: float) -> Samples:
+    return (1e-4 * RNG.standard_normal(int(16000 * seconds))).astype(np.float32)
+
+
+SPEECH = np.concatenate((silence(0.7), noise(1.3), silence(1.5), noise(0.9), silence(1.2), noise(0.4)))
+
+
+def run(recognizer: Recognizer, samples: Samples, size: int, options: StreamOptions | None = None) -> list[Event]:
+    stream = recognizer.stream(options)
+    events = [e for first in range(0, len(samples), size) for e in stream.accept(samples[first : first + size])]
+    return events + stream.finish()
+
+
+def finals(events: list[Event]) -> list[Final]:
+    return [event for event in events if isinstance(event, Final)]
+
+
+def test_the_random_network_says_something(recognizer: Recognizer) -> None:
+    events = run(recognizer, SPEECH, 960)
+    assert sum(len(final.words) for final in finals(events)) > 5
+    assert sum(bool(final.text) for final in finals(events)) >= 2
+    assert any(isinstance(event, SpeechStarted) for event in events)
+
+
+@pytest.mark.parametrize("size", [1, 159, 160, 161, 320, 1200, len(SPEECH)])
+def test_chunking_changes_nothing(recognizer: Recognizer, size: int) -> None:
+    samples = SPEECH if size > 1 else SPEECH[8000:24000]
+    expected = run(recognizer, samples, 960)
+    assert finals(run(recognizer, samples, size)) == finals(expected)
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.integers(0, len(SPEECH)), max_size=6))
+def test_any_chunking_changes_nothing(recognizer: Recognizer, cuts: list[int]) -> None:
+    stream, edges = recognizer.stream(), [0, *sorted(cuts), len(SPEECH)]
+    events = [e for a, b in itertools.pairwise(edges) for e in stream.accept(SPEECH[a:b])]
+    assert finals(events + stream.finish()) == finals(run(recognizer, SPEECH, 960))
+
+
+def check_committed(events: list[Event]) -> None:
+    """Committed text only grows within an utterance, and its final begins with it."""
+    committed: dict[int, list[str]] = {}
+    for event in events:
+        if isinstance(event, Partial):
+            words = event.committed.split()
+            before = committed.get(event.utterance, [])
+            assert words[: len(before)] == before
+            committed[event.utterance] = words
+        elif isinstance(event, Final):
+            before = committed.pop(event.utterance, [])
+            assert event.text.split()[: len(before)] == before
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_committed_text_is_never_taken_back(recognizer: Recognizer, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    pieces = [noise(float(rng.uniform(0.1, 3))) if i % 2 else silence(float(rng.uniform(0.1, 1))) for i in range(8)]
+    events = run(recognizer, np.concatenate(pieces), 960)
+    check_committed(events)
+    assert any(isinstance(event, Partial) and event.committed for event in events)
+
+
+def test_times_lie_in_the_audio_and_in_order(recognizer: Recognizer) -> None:
+    last = 0.0
+    for final in finals(run(recognizer, SPEECH, 960)):
+        for word in final.words:
+            assert last <= word.start + 1e-9
+            assert word.start < word.end <= len(SPEECH) / 16000 + 1e-9
+            assert 0 <= word.confidence <= 1
+            last = word.start
+        if final.words:
+            assert (final.start, final.end) == (final.words[0].start, final.words[-1].end)
+
+
+def test_every_flush_is_answered_by_one_final_in_order(recognizer: Recognizer) -> None:
+    stream = recognizer.stream(StreamOptions(endpointing=Endpointing(enabled=False)))
+    stream.push(SPEECH[:24000])
+    stream.flush("finalize")
+    stream.push(SPEECH[24000:])
+    stream.flush("finalize")
+    stream.flush("stop")
+    events: list[Event] = []
+    while stream.ready:
+        events += recognizer.step([stream])[0]
+    got = finals(events)
+    assert [final.reason for final in got] == ["finalize", "finalize", "stop"]
+    assert [final.utterance for final in got] == [0, 1, 2]
+    assert got[0].text
+    assert got[1].text
+    assert got[2].text == ""
+    assert got[0].end <= 1.5 <= got[1].start
+
+
+def test_nothing_is_lost_around_a_finalize(recognizer: Recognizer) -> None:
+    """The part after a finalize is recognized as a session of its own would be."""
+    alone = finals(run(recognizer, SPEECH[24000:], 960))
+    stream = recognizer.stream()
+    stream.push(SPEECH[:24000])
+    stream.flush("finalize")
+    events = stream.accept(SPEECH[24000:])
+    after = [f for f in finals(events + stream.finish()) if f.start >= 1.5]
+    assert [f.text for f in after if f.text] == [f.text for f in alone if f.text]
+
+
+def test_silence_sleeps_and_costs_no_network_pass(recognizer: Recognizer) -> None:
+    stream = recognizer.stream()
+    stream.accept(silence(2.0))
+    stream.push(silence(30.0))
+    assert not stream.ready
+    assert len(stream._frames) <= PREROLL_FRAMES
+
+
+def test_speech_after_long_silence_is_whole(recognizer: Recognizer) -> None:
+    speech = noise(1.0)
+    expected = finals(run(recognizer, np.concatenate((silence(0.48), speech)), 960))
+    after = finals(run(recognizer, np.concatenate((silence(20.0), speech)), 960))
+    assert expected[0].words
+    assert after[0].words
+    assert after[0].words[0].start == pytest.approx(20.0, abs=0.2)
+
+
+def test_endpoints_split_utterances(recognizer: Recognizer) -> None:
+    samples = np.concatenate((noise(1), silence(2), noise(1), silence(2)))
+    got = [final for final in finals(run(recognizer, samples, 960)) if final.text]
+    assert [final.reason for final in got] == ["endpoint", "endpoint"]
+    whole = run(recognizer, samples, 960, StreamOptions(endpointing=Endpointing(enabled=False)))
+    assert [final.reason for final in finals(whole)] == ["stop"]
+
+
+def test_batched_streams_get_what_each_gets_alone(recognizer: Recognizer) -> None:
+    parts = [SPEECH, SPEECH[8000:], noise(2), np.concatenate((silence(3), noise(1)))]
+    alone = [finals(run(recognizer, part, 960)) for part in parts]
+    streams: list[Stream] = [recognizer.stream() for _ in parts]
+    together: list[list[Event]] = [[] for _ in parts]
+    for stream, part in zip(streams, parts, strict=True):
+        stream.push(part)
+        stream.flush("stop")
+    while ready := [i for i, stream in enumerate(streams) if stream.ready]:
+        for i, events in zip(ready, recognizer.step([streams[i] for i in ready]), strict=True):
+            together[i] += events
+    assert [[f.text for f in finals(events)] for events in together] == [[f.text for f in fs] for fs in alone]
+
+
+def test_options_are_honoured(recognizer: Recognizer) -> None:
+    events = run(recognizer, SPEECH, 960, StreamOptions(partials=False, words=False, nbest=3))
+    assert not any(isinstance(event, Partial) for event in events)
+    assert not any(final.words for final in finals(events))
+    assert any(final.alternatives for final in finals(events))
+    with pytest.raises(InputError, match="nbest"):
+        recognizer.stream(StreamOptions(nbest=11))
+
+
+def test_an_empty_stream_ends_with_an_empty_final(recognizer: Recognizer) -> None:
+    assert run(recognizer, np.zeros(0, np.float32), 960) == [Final(0, "", 0.0, 0.0, 0.0, "stop")]
+
+
+def test_a_long_stream_does_not_grow(recognizer: Recognizer, tmp_path: Path) -> None:
+    stream = recognizer.stream(StreamOptions(endpointing=Endpointing(max_utterance_ms=5000)))
+    piece = noise(2.0)
+    sizes = []
+    for _ in range(20):
+        stream.accept(piece)
+        sizes.append(stream.decoder_state.nbytes + stream._frames.nbytes)
+    assert max(sizes[10:]) <= max(sizes[:10]) * 1.2
+
+
+def test_the_inventory_is_arpabet() -> None:
+    assert len(PHONES) == len(set(PHONES)) == 39
