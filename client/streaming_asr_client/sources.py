@@ -152,11 +152,16 @@ class StdinSource(_Paced):
         self._queue.close()
 
     def _read(self) -> None:
-        """The reader's thread, until the end of the input or until nobody listens."""
+        """The reader's thread, until the end of the input or until nobody listens. Half a sample waits for the rest."""
         size = self.sample_rate * BLOCK_MS // 1000 * SAMPLE_BYTES
+        half = b""
         try:
-            while (block := os.read(self._descriptor, size)) and self._queue.put(block):
-                pass
+            while data := os.read(self._descriptor, size):
+                data = half + data
+                whole = len(data) // SAMPLE_BYTES * SAMPLE_BYTES
+                block, half = data[:whole], data[whole:]
+                if block and not self._queue.put(block):
+                    break
         except OSError as failure:
             self._queue.close(UsageError(f"cannot read standard input: {failure.strerror}"))
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streaming_asr_client.errors import RemoteProtocolError
 from streaming_asr_client.events import (
+    TYPE_NAMES,
     Alternative,
     Done,
     Error,
@@ -22,6 +24,7 @@ from streaming_asr_client.events import (
     as_message,
     parse_event,
 )
+from streaming_asr_client.protocol import Endpointing, Options
 
 READY = Ready("abc", 1, "en-lstm", 80)
 FINAL = Final(2, "hello", 1.5, 2.0, 0.75, "endpoint", (Word("hello", 1.5, 2.0, 0.75),), (Alternative("hallo", 0.25),))
@@ -90,6 +93,19 @@ def test_nonsense_is_the_servers_fault(frame: str | bytes, says: str) -> None:
 def test_nonsense_words_are_the_servers_fault(words: object) -> None:
     with pytest.raises(RemoteProtocolError, match="words"):
         parse_event(json.dumps(as_message(FINAL) | {"words": words}))
+
+
+def test_client_and_server_mean_the_same_messages() -> None:
+    """The client must not import the server; that the two cannot drift is held here."""
+    messages = pytest.importorskip("streaming_asr.messages")
+    for event in [*TYPE_NAMES, Word, Alternative]:
+        fields = tuple(field.name for field in dataclasses.fields(event))
+        assert fields == getattr(messages, event.__name__).__struct_fields__
+    for options, message in [(Options(), messages.Start()), (Endpointing(), messages.Endpointing())]:
+        ours = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
+        theirs = {name: getattr(message, name) for name in message.__struct_fields__}
+        assert ours.keys() == theirs.keys()
+        assert ours | {"endpointing": None} == theirs | {"endpointing": None}
 
 
 JSON = st.recursive(

@@ -113,18 +113,20 @@ def test_stop_ends_a_wait_at_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 1281, 100_000])
-def test_stdin_comes_whole(size: int) -> None:
+def test_stdin_comes_whole_but_for_half_a_sample_at_the_end(size: int) -> None:
     sound = np.random.default_rng(size).bytes(size)
     reading, writing = os.pipe()
 
     async def body() -> None:
         writer = asyncio.create_task(asyncio.to_thread(write_and_close))
-        assert b"".join(await everything(StdinSource(reading, fast=True))) == sound
+        assert b"".join(await everything(StdinSource(reading, fast=True))) == sound[: size // 2 * 2]
         await writer
 
     def write_and_close() -> None:
         with os.fdopen(writing, "wb") as pipe:
-            pipe.write(sound)
+            for cut in (sound[:3], sound[3:]):
+                pipe.write(cut)
+                pipe.flush()
 
     asyncio.run(body())
     os.close(reading)
