@@ -1,0 +1,449 @@
+"""The search: exact against enumeration with a wide beam, stable and bounded with a narrow one."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from streaming_asr import decoder as decoder_module
+from streaming_asr.decoder import (
+    HEADER,
+    HISTORY_CAPACITY,
+    NUM_HISTORY,
+    NUM_LINKS,
+    Decoder,
+    DecoderOptions,
+    DecoderState,
+    _kth_best,
+    greedy_phones,
+)
+from streaming_asr.errors import InputError
+from streaming_asr.lexicon import Lexicon, LexiconTree
+from streaming_asr.ngram import NGram
+from streaming_asr.tokens import NUM_TOKENS, PHONE_ID
+
+# Homophones (bee, be), prefixes (bee, beet, beets), two pronunciations (a), words of one phone (b, a).
+LEXICON = "bee\tB IY\nbe\tB IY\nbeet\tB IY T\nbeets\tB IY T B\nb\tB\na\tIY\na\tT IY\n"
+USED = [0, PHONE_ID["B"], PHONE_ID["IY"], PHONE_ID["T"]]
+EXACT = DecoderOptions(
+    beam=4000,
+    beam_threshold=1e9,
+    lm_weight=0.7,
+    word_score=-0.4,
+    token_threshold=-1e9,
+    blank_skip_threshold=2.0,
+)
+Log = NDArray[np.float32]
+
+
+def random_ngram(lexicon: Lexicon, folder: Path, seed: int, order: int = 3) -> NGram:
+    rng = np.random.default_rng(seed)
+    words = [*lexicon.words, "<s>", "</s>", "<unk>"]
+    lines = ["\\data\\", ""]
+    for n in range(1, order + 1):
+        lines.append(f"\\{n}-grams:")
+        for ngram in itertools.product(words, repeat=n):
+            if n == 1 or rng.random() < 0.3:
+                backoff = f"\t{-rng.random():.3f}" if n < order else ""
+                lines.append(f"{-2 * rng.random():.3f}\t{' '.join(ngram)}{backoff}")
+        lines.append("")
+    path = folder / f"lm{seed}.arpa"
+    path.write_text("\n".join([*lines, "\\end\\", ""]))
+    return NGram.from_arpa(path, lexicon.words)
+
+
+class Setup:
+    """A tiny lexicon with a random language model."""
+
+    def __init__(self, folder: Path, seed: int, text: str = LEXICON) -> None:
+        self.lexicon = Lexicon.from_text(text)
+        self.ngram = random_ngram(self.lexicon, folder, seed)
+        self.tree = LexiconTree.build(self.lexicon, self.ngram.unigram_log_probs)
+        self.score = functools.cache(self.ngram.score)
+
+    def decoder(self, options: DecoderOptions) -> Decoder:
+        return Decoder(self.tree, self.ngram, options)
+
+    def words(self, ids: list[int]) -> str:
+        return " ".join(self.lexicon.words[word] for word in ids)
+
+
+@pytest.fixture(scope="module")
+def setups(tmp_path_factory: pytest.TempPathFactory) -> list[Setup]:
+    folder = tmp_path_factory.mktemp("lm")
+    return [Setup(folder, seed) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def setup(setups: list[Setup]) -> Setup:
+    return setups[0]
+
+
+def random_log_probs(seed: int, num_frames: int, peak: float = 2.0, used: list[int] | None = None) -> Log:
+    """[T, V], normalized; tokens that are not used are next to impossible."""
+    rng = np.random.default_rng(seed)
+    logits = np.full((num_frames, NUM_TOKENS), -60.0)
+    used = USED if used is None else used
+    logits[:, used] = peak * rng.standard_normal((num_frames, len(used)))
+    return normalized(logits)
+
+
+def normalized(logits: NDArray[np.floating]) -> Log:
+    logits = np.asarray(logits, np.float64)
+    return (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+
+
+def spoken(text: str, sure: float = 6.0) -> Log:
+    """One frame for each of "B", "IY", "-" …"""
+    logits = np.zeros((len(text.split()), NUM_TOKENS))
+    for frame, name in enumerate(text.split()):
+        logits[frame, 0 if name == "-" else PHONE_ID[name]] = sure
+    return normalized(logits)
+
+
+def enumerate_hypotheses(setup: Setup, options: DecoderOptions, log_probs: Log) -> dict[tuple[int, ...], float]:
+    """The Viterbi score of every word sequence, from all alignments and all segmentations."""
+    acoustic: dict[tuple[int, ...], float] = {}
+    for path in itertools.product(USED, repeat=len(log_probs)):
+        score = float(sum(log_probs[frame, token] for frame, token in enumerate(path)))
+        phones = tuple(token for token, _ in itertools.groupby(path) if token)
+        acoustic[phones] = max(score, acoustic.get(phones, -math.inf))
+    pronunciations = [
+        (word, phones) for word, name in enumerate(setup.lexicon.words) for phones in setup.lexicon.pronunciations(name)
+    ]
+    found: dict[tuple[int, ...], float] = {}
+
+    def extend(phones: tuple[int, ...], words: tuple[int, ...], state: int, score: float) -> None:
+        if not phones:
+            end, _ = setup.score(state, setup.ngram.eos)
+            found[words] = max(score + options.lm_weight * end, found.get(words, -math.inf))
+        for word, pronunciation in pronunciations:
+            if phones[: len(pronunciation)] == pronunciation:
+                log_prob, after = setup.score(state, word)
+                gain = options.lm_weight * log_prob + options.word_score
+                extend(phones[len(pronunciation) :], (*words, word), after, score + gain)
+
+    for phones, score in acoustic.items():
+        extend(phones, (), setup.ngram.start_state, score)
+    return found
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2), st.integers(0, 10**6), st.integers(0, 6), st.sampled_from([0.5, 2.0, 5.0]))
+def test_a_wide_beam_finds_what_enumeration_finds(
+    setups: list[Setup], which: int, seed: int, num_frames: int, peak: float
+) -> None:
+    setup = setups[which]
+    log_probs = random_log_probs(seed, num_frames, peak)
+    decoder = setup.decoder(EXACT)
+    state = decoder.start()
+    decoder.step(state, log_probs)
+    hypotheses = decoder.finish(state, 5)
+    expected = enumerate_hypotheses(setup, EXACT, log_probs)
+    assert hypotheses[0].score == pytest.approx(max(expected.values()), abs=1e-3)
+    for hypothesis in hypotheses:
+        assert hypothesis.score <= expected[tuple(hypothesis.word_ids)] + 1e-3
+    assert expected[tuple(hypotheses[0].word_ids)] == pytest.approx(hypotheses[0].score, abs=1e-3)
+    assert [h.score for h in hypotheses] == sorted((h.score for h in hypotheses), reverse=True)
+    assert len({tuple(h.word_ids) for h in hypotheses}) == len(hypotheses)
+
+
+@pytest.mark.parametrize(
+    ("frames", "words"),
+    [
+        ("B IY", {"bee", "be"}),
+        ("B B IY IY -", {"bee", "be"}),
+        ("B IY T", {"beet"}),
+        ("B IY T - B", {"beets"}),
+        ("B - B", {"b b"}),  # the same phone on both sides of a word boundary needs a blank
+        ("B B", {"b"}),
+        ("IY - IY", {"a a"}),
+        ("T IY", {"a"}),
+        ("- - -", {""}),
+        ("", {""}),
+    ],
+)
+def test_what_was_spoken(setup: Setup, frames: str, words: set[str]) -> None:
+    for options in (EXACT, DecoderOptions(lm_weight=0.2)):
+        decoder = setup.decoder(options)
+        state = decoder.start()
+        decoder.step(state, spoken(frames, 12.0))
+        assert setup.words(decoder.finish(state)[0].word_ids) in words
+        if len(words) == 2:
+            assert setup.words(decoder.best(state).word_ids) in words
+
+
+def test_homophones_are_told_apart_by_the_language_model(setup: Setup) -> None:
+    decoder = setup.decoder(EXACT)
+    state = decoder.start()
+    decoder.step(state, spoken("B IY"))
+    texts = [setup.words(h.word_ids) for h in decoder.finish(state, 10)]
+    assert {"bee", "be"} <= set(texts)
+    bonus = np.zeros(len(setup.lexicon), np.float32)
+    for favourite in ("bee", "be"):
+        bonus[:] = 0
+        bonus[setup.lexicon.word_id[favourite]] = 20
+        state = decoder.start(bonus)
+        decoder.step(state, spoken("B IY"))
+        assert setup.words(decoder.best(state).word_ids) == favourite
+        assert setup.words(decoder.finish(state)[0].word_ids) == favourite
+
+
+def test_word_times(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, 5, "beet\tB IY T\nbee\tB IY\n")
+    for options in (EXACT, DecoderOptions(lm_weight=0.1)):
+        decoder = setup.decoder(options)
+        state = decoder.start()
+        decoder.step(state, spoken("- B IY T T - - B IY - - -", 12.0))
+        for hypothesis in (decoder.best(state), decoder.finish(state)[0]):
+            times = [(word.start_frame, word.end_frame) for word in hypothesis.words]
+            assert times == [(1, 4), (7, 8)]
+            assert all(0.0 < word.confidence <= 1.0 and word.acoustic <= 0 for word in hypothesis.words)
+
+
+def test_a_word_that_may_end_here_is_visible_at_once(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, 6, "beet\tB IY T\nbeets\tB IY T S\nbee\tB IY\n")
+    decoder = setup.decoder(DecoderOptions(lm_weight=1.0, word_score=-3.0))
+    state = decoder.start()
+    decoder.step(state, spoken("B IY T"))
+    assert setup.words(decoder.best(state).word_ids) == "beet"
+
+
+def test_a_partial_word_falls_back_to_the_complete_ones(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, 7, "beet\tB IY T\nbeta\tB IY T AH\n")
+    decoder = setup.decoder(DecoderOptions(beam=1, beam_threshold=1.0))
+    state = decoder.start()
+    decoder.step(state, spoken("B IY", 12.0))
+    assert decoder.best(state).words == []
+    (hypothesis,) = decoder.finish(state, 3)
+    assert hypothesis.words == []
+    assert hypothesis.confidence == 1.0
+
+
+def same(left: DecoderState, right: DecoderState) -> bool:
+    return left.block.tobytes() == right.block.tobytes()
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.integers(0, 40), min_size=1, max_size=8),
+    st.sampled_from([1, 7, 60]),
+    st.sampled_from([0.6, 2.0]),
+)
+def test_chunking_changes_nothing(setup: Setup, seed: int, chunks: list[int], beam: int, blank_skip: float) -> None:
+    decoder = setup.decoder(DecoderOptions(beam=beam, beam_threshold=20, blank_skip_threshold=blank_skip))
+    log_probs = random_log_probs(seed, sum(chunks), 3.0, list(range(NUM_TOKENS)))
+    whole, parts, single = decoder.start(), decoder.start(), decoder.start()
+    decoder.step(whole, log_probs)
+    at = 0
+    for chunk in chunks:
+        decoder.step(parts, log_probs[at : at + chunk])
+        decoder.best(parts)  # does not disturb
+        decoder.finish(parts, 3)
+        at += chunk
+    for frame in log_probs:
+        decoder.step(single, frame[None])
+    assert same(whole, parts)
+    assert same(whole, single)
+    assert whole.num_frames == sum(chunks)
+
+
+def test_several_streams_in_one_call(setup: Setup) -> None:
+    decoder = setup.decoder(DecoderOptions(beam=20))
+    log_probs = np.stack([random_log_probs(seed, 300, 4.0) for seed in range(4)])
+    lengths = [300, 0, 120, 300]
+    bonus = np.linspace(-1, 1, len(setup.lexicon), dtype=np.float32)
+    together = [decoder.start(), decoder.start(), decoder.start(), decoder.start(bonus)]
+    decoder.step_many(together, log_probs, lengths)
+    for index, state in enumerate(together):
+        alone = decoder.start(bonus if index == 3 else None)
+        decoder.step(alone, log_probs[index, : lengths[index]])
+        assert same(alone, state)
+    decoder.step_many([], np.zeros((0, 3, NUM_TOKENS), np.float32))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.tuples(st.integers(1, 60), st.integers(-1, 4)), min_size=2, max_size=12),
+    st.sampled_from([1, 2, 8, 50]),
+    st.sampled_from([0.0, 1.0, 4.0]),
+    st.sampled_from([3.0, 30.0]),
+)
+def test_stable_words_are_never_taken_back(
+    setup: Setup, seed: int, plan: list[tuple[int, int]], beam: int, peak: float, threshold: float
+) -> None:
+    decoder = setup.decoder(DecoderOptions(beam=beam, beam_threshold=threshold, word_score=1.0))
+    state = decoder.start()
+    settled: list[tuple[int, int]] = []
+    for index, (num_frames, unstable) in enumerate(plan):
+        decoder.step(state, random_log_probs(seed + index, num_frames, peak))
+        before = decoder.best(state)
+        hypotheses = [before, *decoder.finish(state, 4)]
+        if unstable >= 0:  # commit all but so many words
+            wanted = max(0, len(before.words) - unstable)
+            stable = decoder.commit(state, wanted)
+            assert stable >= max(wanted, before.stable_words)
+            after = decoder.best(state)
+            assert after.word_ids[:wanted] == before.word_ids[:wanted]
+            assert after.stable_words == stable
+            hypotheses += [after, *decoder.finish(state, 4)]
+        for hypothesis in hypotheses:
+            begun = [(word.word_id, word.start_frame) for word in hypothesis.words]
+            assert begun[: len(settled)] == settled
+            assert hypothesis.stable_words <= len(begun)
+            ends = [word.end_frame for word in hypothesis.words]
+            starts = [word.start_frame for word in hypothesis.words]
+            assert all(start <= end for start, end in zip(starts, ends, strict=True))
+            assert all(end < start for end, start in zip(ends[:-1], starts[1:], strict=True))
+            assert not ends or ends[-1] < state.num_frames
+        last = hypotheses[-1]
+        settled = [(word.word_id, word.start_frame) for word in last.words[: last.stable_words]]
+
+
+def test_commit_of_a_word_without_a_token_of_its_own(setup: Setup) -> None:
+    decoder = setup.decoder(DecoderOptions(beam=1, lm_weight=0.0, word_score=-2.0))
+    state = decoder.start()
+    decoder.step(state, spoken("B IY"))  # the one token is inside the tree: the word costs something
+    assert decoder.best(state).stable_words == 0
+    committed = decoder.best(state).word_ids
+    assert len(committed) == 1
+    assert decoder.commit(state, 99) == 1
+    decoder.step(state, spoken("IY - T IY -"))
+    assert setup.words(decoder.finish(state)[0].word_ids) == setup.words(committed) + " a"
+    assert decoder.commit(state, 0) == decoder.best(state).stable_words
+
+
+def test_memory_is_bounded(setup: Setup) -> None:
+    decoder = setup.decoder(DecoderOptions(beam=8, beam_threshold=50.0, word_score=3.0))
+    state = decoder.start()
+    fixed = state.nbytes - 16 * int(state.block[HISTORY_CAPACITY])
+    for seed in range(30):
+        decoder.step(state, random_log_probs(seed, 500, 0.5))
+        assert state.nbytes - 16 * int(state.block[HISTORY_CAPACITY]) == fixed
+        assert state.block[NUM_LINKS] <= 64
+    assert state.nbytes <= fixed + 16 * 1.5 * len(decoder.best(state).words)
+    assert state.block[NUM_HISTORY] > 1000
+    default = Decoder(setup.tree, setup.ngram).start()
+    assert default.nbytes < 200_000
+
+
+def test_a_full_arena_drops_tokens_and_nothing_else(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder_module, "LINKS_A_TOKEN", 3)
+    decoder = setup.decoder(DecoderOptions(beam=100, beam_threshold=1e6, word_score=5.0))
+    state = decoder.start()
+    words: list[int] = []
+    for seed in range(40):
+        decoder.step(state, random_log_probs(seed, 50, 0.0))
+        best = decoder.best(state)
+        assert best.word_ids[: len(words)] == words
+        words = best.word_ids[: best.stable_words]
+        assert 1 <= state.num_tokens <= 100
+    assert len(words) > 100
+
+
+def test_many_homophones_fit_the_candidates(tmp_path: Path) -> None:
+    text = "".join(f"w{index}\tB\n" for index in range(20)) + "x\tB IY\n"
+    setup = Setup(tmp_path, 11, text)
+    decoder = setup.decoder(DecoderOptions(beam=5, beam_threshold=40.0))
+    state = decoder.start()
+    decoder.step(state, random_log_probs(0, 200, 2.0))
+    assert state.num_tokens <= 5
+    assert decoder.finish(state, 100)[0].words
+
+
+def test_pruning_by_blank_and_by_phone_keeps_clear_speech(setup: Setup) -> None:
+    frames = spoken("- - B IY - - T IY - - B - B - -", 14.0)
+    texts = set()
+    for options in (EXACT, DecoderOptions(lm_weight=0.1, token_threshold=-3.0, blank_skip_threshold=0.9)):
+        decoder = setup.decoder(options)
+        state = decoder.start()
+        decoder.step(state, frames)
+        texts.add(setup.words(decoder.finish(state)[0].word_ids).replace("bee", "be"))
+    assert len(texts) == 1
+
+
+def test_scores_stay_exact_over_long_streams(setup: Setup) -> None:
+    decoder = setup.decoder(DecoderOptions(beam=20))
+    state = decoder.start()
+    silence = np.full((2000, NUM_TOKENS), -10.0, np.float32)
+    silence[:, 0] = -1.0
+    for _ in range(20):
+        decoder.step(state, silence)
+    assert decoder.best(state).score == pytest.approx(-40000.0, abs=0.1)
+
+
+def test_unusable_input(setup: Setup) -> None:
+    decoder = setup.decoder(DecoderOptions(beam=5))
+    state = decoder.start()
+    decoder.step(state, spoken("B IY"))
+    before = state.copy()
+    for value in (np.nan, np.inf, -np.inf):
+        log_probs = spoken("B IY")
+        log_probs[1, 3] = value
+        with pytest.raises(InputError, match="finite"):
+            decoder.step(state, log_probs)
+    for shape in ((3,), (3, NUM_TOKENS + 1), (2, 3, NUM_TOKENS)):
+        with pytest.raises(InputError, match="log_probs must be"):
+            decoder.step(state, np.zeros(shape, np.float32))
+    for lengths in ([3], [-1]):
+        with pytest.raises(InputError, match="num_frames"):
+            decoder.step_many([state], np.zeros((1, 2, NUM_TOKENS), np.float32), lengths)
+    assert same(before, state)
+    for bonus in (np.zeros(3, np.float32), np.full(len(setup.lexicon), np.nan, np.float32)):
+        with pytest.raises(InputError, match="bonus"):
+            decoder.start(bonus)
+    read_only = spoken("B IY")
+    read_only.flags.writeable = False
+    decoder.step(state, read_only)
+    with pytest.raises(InputError, match="words"):
+        Decoder(LexiconTree.build(Lexicon([("x", (1,))]), np.zeros(1, np.float32)), setup.ngram)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"beam": 0},
+        {"beam_threshold": 0.0},
+        {"beam_threshold": 1e10},
+        {"lm_weight": -1.0},
+        {"word_score": math.nan},
+        {"token_threshold": math.nan},
+        {"blank_skip_threshold": 0.0},
+    ],
+)
+def test_unusable_options(options: dict[str, float]) -> None:
+    with pytest.raises(InputError):
+        DecoderOptions(**options)  # type: ignore[arg-type]
+
+
+@given(st.lists(st.integers(-5, 5), min_size=1, max_size=30), st.data())
+def test_selection(values: list[int], data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, len(values)))
+    array = np.array([*values, 99], np.float32)
+    assert _kth_best(array, len(values), k) == sorted(values, reverse=True)[k - 1]
+
+
+def test_greedy_phones() -> None:
+    assert greedy_phones(spoken("- B B IY - IY T")) == ["B", "IY", "IY", "T"]
+    assert greedy_phones(np.zeros((0, NUM_TOKENS), np.float32)) == []
+
+
+def test_warm_up_and_empty_stream(setup: Setup) -> None:
+    decoder = setup.decoder(DecoderOptions(beam=3))
+    decoder.warm_up()
+    state = decoder.start()
+    assert len(state.block) > HEADER
+    assert decoder.best(state).words == []
+    (hypothesis,) = decoder.finish(state, 2)
+    assert hypothesis.words == []
+    assert hypothesis.stable_words == 0
