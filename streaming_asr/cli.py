@@ -59,7 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = commands.add_parser("evaluate", help="word error rate over a LibriSpeech-style folder")
     evaluate.add_argument("folder", type=Path, metavar="DIR")
     evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N recordings")
-    evaluate.add_argument("--json", action="store_true", help="print one JSON object")
+    evaluate.add_argument("--json", action="store_true", help="one JSON object")
     model_option(evaluate)
 
     train = commands.add_parser("train", help="train an acoustic model on LibriSpeech-style folders")
