@@ -362,6 +362,43 @@ def test_a_live_stream_is_served_beside_uploads() -> None:
     run(test)
 
 
+def test_silence_sent_at_once_shares_the_front_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Asleep:
+        """A stream that takes audio, but hears nothing that needs a step."""
+
+        ready = False
+
+        def __init__(self, name: int) -> None:
+            self.name = name
+
+        def push(self, samples: Samples) -> None:
+            pushes.append((self.name, len(samples)))
+
+        def flush(self, reason: str) -> None:
+            pushes.append((self.name, 0))
+
+        def close(self) -> None:
+            pass
+
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        names = iter(range(2))
+        monkeypatch.setattr(recognizer, "stream", lambda options: Asleep(next(names)))
+        async with running(recognizer) as engine:
+            with engine._wake:  # so that the worker finds both at once
+                for _ in range(2):
+                    listener = Listener(engine)
+                    listener.handle.push(np.zeros(16000 * 10, np.float32))
+                    listener.handle.flush("stop")
+            await eventually(lambda: sum(length == 0 for _, length in pushes) == 2)
+        assert sum(length for _, length in pushes) == 2 * 160_000
+        second = [name for name, _ in pushes].index(1)
+        assert sum(length for _, length in pushes[:second]) <= 16_000  # of the first one's ten seconds
+
+    pushes: list[tuple[int, int]] = []
+    run(test)
+
+
 def test_the_fake_is_not_ready_before_a_chunk() -> None:
     stream = FakeRecognizer().stream(StreamOptions())
     stream.push(np.zeros(CHUNK_SAMPLES - 1, np.float32))

@@ -430,10 +430,12 @@ def test_a_sender_faster_than_the_model_is_held_back_and_loses_nothing() -> None
                 await connection.send(STOP)
 
             sender = asyncio.create_task(send())
-            before = -1
-            while sent > before:  # until the sender is stuck
-                before = sent
-                await asyncio.sleep(0.1)
+            [conversation] = server._conversations
+            handle = conversation._handle
+            assert handle is not None
+            await eventually(lambda: sender.done() or handle.backlog_seconds >= 1.0)
+            await asyncio.sleep(0.2)  # in which a server that does not push back would take much more
+            assert handle.backlog_seconds < 1.0 + 0.08 + 1e-6
             assert sent < packets
             recognizer.gate.set()
             received, _, _ = await receive_all(connection)
