@@ -1,0 +1,65 @@
+"""The shipped model behind a real server process, and real recordings to stream to it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from streaming_asr.recognizer import Recognizer
+from streaming_asr.recordings import Recording, find_recordings
+
+BIN = Path(sys.executable).parent
+DEMO = Path(__file__).parents[2] / "examples" / "demo.wav"
+# LibriSpeech-style recordings kept beside the checkout; elsewhere the tests that need them say so and skip.
+RECORDINGS = Path(os.environ.get("STREAMING_ASR_EVAL", Path(__file__).parents[3] / "shared" / "speech" / "eval"))
+START_SECONDS = 120
+
+
+@dataclass
+class ServerProcess:
+    """``streaming-asr serve`` on a free port."""
+
+    process: subprocess.Popen[str]
+    url: str
+
+    @property
+    def resident_bytes(self) -> int:
+        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) * 1024
+        raise AssertionError("no VmRSS")
+
+    @property
+    def num_file_descriptors(self) -> int:
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+
+@pytest.fixture(scope="session")
+def recognizer() -> Recognizer:
+    return Recognizer.load()
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[ServerProcess]:
+    command = [BIN / "streaming-asr", "serve", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline().strip()
+        assert line.startswith("listening on ws://127.0.0.1:"), line
+        yield ServerProcess(process, line.removeprefix("listening on "))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+@pytest.fixture(scope="session")
+def recordings() -> list[Recording]:
+    if not RECORDINGS.is_dir():
+        pytest.skip(f"no recordings at {RECORDINGS}; set STREAMING_ASR_EVAL to a LibriSpeech-style folder")
+    return find_recordings([RECORDINGS])

@@ -1,0 +1,60 @@
+"""The command line where no model is needed: help, speed of start, wrong input."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from streaming_asr.cli import main
+
+BIN = Path(sys.executable).parent
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["serve"], ["transcribe"], ["evaluate"], ["train"], ["build-lm"], ["export-model"]]
+)
+def test_every_command_explains_itself(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main([*command, "--help"])
+    assert exit_info.value.code == 0
+    assert "usage: streaming-asr" in capsys.readouterr().out
+
+
+def test_import_and_help_do_without_torch() -> None:
+    code = "import sys, streaming_asr.cli; sys.exit('torch' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_help_answers_in_half_a_second() -> None:
+    """Against a bare interpreter in the same run, so that a busy machine does not matter."""
+
+    def seconds(command: list[str | Path]) -> float:
+        times = []
+        for _ in range(5):
+            began = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True)
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    bare = seconds([sys.executable, "-c", "import argparse, json"])
+    assert seconds([BIN / "streaming-asr", "--help"]) < max(0.5, 8 * bare)
+
+
+def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(tmp_path / "missing")]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert "missing is not a folder" in captured.err
+    assert main(["transcribe", "--model", str(tmp_path), "x.wav"]) == 2
+    assert "config.json" in capsys.readouterr().err
+
+
+def test_unknown_command_is_exit_code_2() -> None:
+    with pytest.raises(SystemExit) as exit_info:
+        main(["recognise"])
+    assert exit_info.value.code == 2
