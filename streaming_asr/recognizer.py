@@ -100,20 +100,24 @@ class Recognizer:
         return Stream(self, options or StreamOptions())
 
     def step(self, streams: Sequence[Stream]) -> list[list[Event]]:
-        """Moves each of ``streams`` (all `Stream.ready`) on by one chunk; returns the events of each, in order."""
+        """Moves each of ``streams`` (all `Stream.ready`) on by one chunk; returns the events of each, in order.
+
+        Nothing has moved when the network raises.
+        """
         running = [stream for stream in streams if stream.has_audio]
         if running:
             with torch.inference_mode():
-                frames = torch.from_numpy(np.stack([stream.take_step() for stream in running]))
+                frames = torch.from_numpy(
+                    np.stack([stream.next_chunk() for stream in running])
+                )  # [B, frames_per_step, 80]
                 parts = [stream.model_state for stream in running]
                 state = ModelState(*(torch.cat([p[i] for p in parts], dim=min(i, 1)) for i in range(3)))
                 log_probs, state = self.model(frames, state)
             scores = log_probs.numpy()
             for row, stream in enumerate(running):
-                stream.model_state = ModelState(
-                    state.context[row : row + 1], state.hidden[:, row : row + 1], state.cell[:, row : row + 1]
-                )
-                stream.observe(scores[row])
+                # Cloned: a view would keep the whole batch alive for as long as one of its streams is silent.
+                own = (part.narrow(min(i, 1), row, 1).clone() for i, part in enumerate(state))
+                stream.commit_chunk(ModelState(*own), scores[row])
             self.decoder.step_many([stream.decoder_state for stream in running], scores)
         return [stream.advance() for stream in streams]
 
@@ -254,27 +258,29 @@ class Stream:
         """Whether the next step needs the network."""
         return not self._asleep and len(self._frames) > 0
 
-    def take_step(self) -> Features:
-        """The next chunk of frames, float32 [frames_per_step, 80]; at a flush the last frame fills a short one up."""
+    def next_chunk(self) -> Features:
+        """The next frames, float32 [frames_per_step, 80]; at a flush the last frame fills a short chunk up."""
         size = self._recognizer.frames_per_step
         chunk: Features = self._frames[:size]
-        voiced = self._voiced[:size]
-        if voiced.any():
-            first, last = np.flatnonzero(voiced)[[0, -1]].tolist()
-            if self._cursor + first - self._last_voiced > 1:
-                self._voice_onset = self._cursor + first
-            self._last_voiced = self._cursor + last
-        self._drop(min(size, len(chunk)))
-        self._cursor += size - len(chunk)
         if len(chunk) < size:
             chunk = np.concatenate((chunk, np.repeat(chunk[-1:], size - len(chunk), axis=0)))
         return chunk
 
-    def observe(self, log_probs: NDArray[np.float32]) -> None:
-        """Notes where the model saw tokens: float32 [outputs_per_step, V], the step just taken."""
+    def commit_chunk(self, state: ModelState, log_probs: NDArray[np.float32]) -> None:
+        """Moves past `next_chunk`, given what the network made of it: its state, and float32 [outputs_per_step, V]."""
+        size = self._recognizer.frames_per_step
+        voiced = np.flatnonzero(self._voiced[:size])
+        if len(voiced):
+            if self._cursor + int(voiced[0]) - self._last_voiced > 1:
+                self._voice_onset = self._cursor + int(voiced[0])
+            self._last_voiced = self._cursor + int(voiced[-1])
+        end = self._cursor + size
         tokens = np.flatnonzero(np.exp(log_probs[:, BLANK]) < 1 - TOKEN_PROBABILITY)
         if len(tokens):
-            self._last_token = self._cursor - self._recognizer.frames_per_output * (len(log_probs) - int(tokens[-1]))
+            self._last_token = end - self._recognizer.frames_per_output * (len(log_probs) - int(tokens[-1]))
+        self._drop(min(size, len(self._frames)))
+        self._cursor = end
+        self.model_state = state
 
     def advance(self) -> list[Event]:
         """Events of the step just taken; ends utterances, falls asleep, answers flushes."""

@@ -289,7 +289,7 @@ class Trainer:
             for batch in _prefetch(self._batches(self.epoch, self.position)):
                 step_began = time.monotonic()
                 exact_epoch = self.epoch + self.position / self.batches_in_epoch
-                if exact_epoch >= config.epochs or step_began - began > max_wall_seconds:
+                if exact_epoch >= config.epochs:
                     self.save()
                     return
                 for group in self.optimizer.param_groups:
@@ -297,11 +297,7 @@ class Trainer:
                 loss, num_frames = self._loss(self.model, batch, crf=exact_epoch >= config.ctc_epochs)
                 self.optimizer.zero_grad()
                 (loss / num_frames).backward()  # type: ignore[no-untyped-call]
-                if self.world_size > 1:
-                    for parameter in self.model.parameters():
-                        assert parameter.grad is not None
-                        distributed.all_reduce(parameter.grad)
-                        parameter.grad /= self.world_size
+                out_of_time = self._average_gradients(step_began - began > max_wall_seconds)
                 norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
                 if torch.isfinite(norm):
                     self.optimizer.step()
@@ -323,6 +319,9 @@ class Trainer:
                         hours=self.seconds / 3600, wall=self.wall_seconds,
                     )  # fmt: skip
                     totals[:] = 0
+                if out_of_time:
+                    self.save()
+                    return
                 if time.monotonic() - last_saved > 60 * config.checkpoint_minutes:
                     self.save()
                     last_saved = time.monotonic()
@@ -330,8 +329,22 @@ class Trainer:
             self.position = 0
             self.save()
             last_saved = time.monotonic()
-            if self.dev_set is not None:
+            if self.dev_set is not None and self.rank == 0:
                 self._log(epoch=self.epoch, **self.evaluate())
+
+    def _average_gradients(self, out_of_time: bool) -> bool:
+        """Averages over the processes of a data-parallel run; whether any of them is out of time."""
+        if self.world_size == 1:
+            return out_of_time
+        gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+        joined = torch.cat([g.flatten() for g in gradients] + [gradients[0].new_tensor([float(out_of_time)])])
+        distributed.all_reduce(joined)
+        joined /= self.world_size
+        first = 0
+        for gradient in gradients:
+            gradient.copy_(joined[first : first + gradient.numel()].view_as(gradient))
+            first += gradient.numel()
+        return bool(joined[-1] > 0)
 
     def evaluate(self) -> dict[str, float]:
         """CTC loss a frame and greedy phone error rate of the averaged model on the dev set's first 200 recordings."""

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from streaming_asr.errors import InputError
+from streaming_asr.recordings import find_recordings
+from streaming_asr.training.data import NO_AUGMENTATION, Augmentation, FeatureCache, augment, length_buckets
+
+from .corpus import write_corpus
+
+MEAN = np.full(80, 5.0, np.float32)
+FEATURES = np.random.default_rng(0).uniform(1, 20, (400, 80)).astype(np.float16)
+
+
+def test_cache_serves_what_was_extracted(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "audio", num_recordings=5)
+    recordings = find_recordings([tmp_path / "audio"])
+    first = FeatureCache(recordings, tmp_path / "cache")
+    again = FeatureCache(recordings, tmp_path / "cache")
+    for index in range(5):
+        assert first[index].shape == (first.num_frames(index), 80)
+        assert np.array_equal(first[index], again[index])
+    mean, stddev = first.statistics()
+    assert mean.shape == stddev.shape == (80,)
+    assert (stddev > 0).all()
+
+
+def test_without_recordings_there_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no transcribed recordings"):
+        find_recordings([tmp_path])
+
+
+def test_no_augmentation_changes_nothing() -> None:
+    same = augment(FEATURES, NO_AUGMENTATION, MEAN, np.random.default_rng(0))
+    assert np.array_equal(same, FEATURES.astype(np.float32))
+
+
+def test_augmentation_stays_in_range_and_depends_on_the_seed() -> None:
+    a, b, again = (augment(FEATURES, Augmentation(), MEAN, np.random.default_rng(seed)) for seed in (1, 2, 1))
+    assert np.array_equal(a, again)
+    assert a.shape != b.shape or not np.array_equal(a, b)
+    assert 400 / 1.13 <= len(a) <= 400 / 0.87
+    assert a.min() >= 0.0
+    assert np.isfinite(a).all()
+
+
+def test_masks_write_the_mean() -> None:
+    policy = Augmentation(tempo=0, warp=0, gain=0, tilt=0, frequency_masks=2, time_mask_share=0.2)
+    masked = augment(FEATURES, policy, MEAN, np.random.default_rng(3))
+    changed = masked != FEATURES.astype(np.float32)
+    assert 0.02 < changed.mean() < 0.8
+    assert (masked[changed] == 5.0).all()
+
+
+def test_buckets_hold_everything_once_within_the_size() -> None:
+    rng = np.random.default_rng(0)
+    sizes = rng.integers(50, 500, 100).tolist()
+    plans = [list(length_buckets(sizes, 2000, order)) for order in (None, np.random.default_rng(1))]
+    for plan in plans:
+        assert sorted(i for batch in plan for i in batch) == list(range(100))
+    for batch in plans[0]:
+        assert len(batch) * max(sizes[i] for i in batch) <= 2000
+    lengths = [max(sizes[i] for i in batch) for batch in plans[0]]
+    assert lengths == sorted(lengths)
+    assert plans[0] != plans[1]
