@@ -14,6 +14,8 @@ from . import __version__
 from .errors import StreamingAsrError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from .messages import Final
     from .recognizer import Recognizer
 
@@ -153,68 +155,72 @@ def _serve(options: argparse.Namespace) -> int:
 
 
 def _transcribe(options: argparse.Namespace) -> int:
-    from rich.progress import track
+    from rich.console import Console
+    from rich.progress import Progress
 
     from .errors import InputError
-    from .subtitles import srt, vtt
 
     recognizer = _load(options)
     exit_code = EXIT_OK
-    files = options.files
-    if sys.stderr.isatty():
-        from rich.console import Console
-
-        files = track(files, "transcribing", console=Console(stderr=True), transient=True)
-    for path in files:
+    console = Console(stderr=True)
+    for path in options.files:
         began = time.perf_counter()
         try:
-            finals, audio_seconds = _transcribe_file(recognizer, path)
+            with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+                finals, audio_seconds = _transcribe_file(recognizer, path, progress)
         except InputError as error:
             print(f"streaming-asr transcribe: {error}", file=sys.stderr)
             exit_code = EXIT_USAGE
             continue
-        text = " ".join(final.text for final in finals)
-        if options.format == "text":
-            print("\n".join(final.text for final in finals), flush=True)
-        elif options.format == "srt":
-            print(srt(finals), end="", flush=True)
-        elif options.format == "vtt":
-            print(vtt(finals), end="", flush=True)
-        else:
-            row = {
-                "file": str(path),
-                "text": text,
-                "utterances": [
-                    {
-                        "text": final.text,
-                        "start": final.start,
-                        "end": final.end,
-                        "words": [
-                            {"word": w.word, "start": w.start, "end": w.end, "confidence": w.confidence}
-                            for w in final.words
-                        ],
-                    }
-                    for final in finals
-                ],
-                "audio_seconds": round(audio_seconds, 3),
-                "compute_seconds": round(time.perf_counter() - began, 3),
-            }
-            print(json.dumps(row), flush=True)
+        compute_seconds = time.perf_counter() - began
+        print(_transcript(options.format, path, finals, audio_seconds, compute_seconds), end="", flush=True)
     return exit_code
 
 
-def _transcribe_file(recognizer: Recognizer, path: Path) -> tuple[list[Final], float]:
+def _transcribe_file(recognizer: Recognizer, path: Path, progress: Progress) -> tuple[list[Final], float]:
     from .messages import Final
-    from .recordings import read_blocks
+    from .recordings import duration_seconds, read_blocks
 
+    task = progress.add_task(path.name, total=duration_seconds(path))
     stream = recognizer.stream()
     finals: list[Final] = []
     num_samples = 0
     for block in read_blocks(path):
         num_samples += len(block)
         finals += [event for event in stream.accept(block) if isinstance(event, Final)]
+        progress.update(task, completed=num_samples / 16000)
     finals += [event for event in stream.finish() if isinstance(event, Final)]
     return [final for final in finals if final.text], num_samples / 16000
+
+
+def _transcript(form: str, path: Path, finals: list[Final], audio_seconds: float, compute_seconds: float) -> str:
+    from .subtitles import srt, vtt
+
+    if form == "srt":
+        return srt(finals)
+    if form == "vtt":
+        return vtt(finals)
+    if form == "text":
+        return "".join(f"{final.text}\n" for final in finals)
+    utterances = [
+        {
+            "text": final.text,
+            "start": final.start,
+            "end": final.end,
+            "words": [
+                {"word": w.word, "start": w.start, "end": w.end, "confidence": w.confidence} for w in final.words
+            ],
+        }
+        for final in finals
+    ]
+    row = {
+        "file": str(path),
+        "text": " ".join(final.text for final in finals),
+        "utterances": utterances,
+        "audio_seconds": round(audio_seconds, 3),
+        "compute_seconds": round(compute_seconds, 3),
+    }
+    return json.dumps(row) + "\n"
 
 
 def _evaluate(options: argparse.Namespace) -> int:
@@ -264,7 +270,7 @@ def _evaluate(options: argparse.Namespace) -> int:
         print(json.dumps(row))
         return EXIT_OK
     print(
-        f"WER {100 * errors.wer:.2f} % over {errors.words} words in {len(results)} recordings, {audio / 60:.1f} minutes: "
+        f"WER {100 * errors.wer:.2f} % over {errors.words} words in {len(results)} recordings ({audio / 60:.1f} min): "
         f"{errors.substitutions} substituted, {errors.deletions} deleted, {errors.insertions} inserted"
     )
     print(f"real-time factor {row['rtf']:.4f} on this machine; slowest utterances:")

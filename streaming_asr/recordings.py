@@ -46,6 +46,18 @@ def find_recordings(folders: Sequence[Path]) -> list[Recording]:
     return sorted(recordings, key=lambda recording: recording.utterance)
 
 
+def _reason(error: Exception) -> object:
+    return getattr(error, "error_string", None) or getattr(error, "strerror", None) or error
+
+
+def duration_seconds(path: Path) -> float:
+    """Length of a recording, from its header. Raises `InputError`, naming the file."""
+    try:
+        return float(soundfile.info(path).duration)
+    except (soundfile.LibsndfileError, OSError) as error:
+        raise InputError(f"cannot read {path}: {_reason(error)}") from error
+
+
 def read_blocks(path: Path, block_seconds: float = BLOCK_SECONDS) -> Iterator[Samples]:
     """A recording, whatever libsndfile reads, in blocks of float32 [N], 16 kHz mono.
 
@@ -62,8 +74,7 @@ def read_blocks(path: Path, block_seconds: float = BLOCK_SECONDS) -> Iterator[Sa
             if resampler:
                 yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
     except (soundfile.LibsndfileError, OSError) as error:
-        reason = getattr(error, "error_string", None) or getattr(error, "strerror", None) or error
-        raise InputError(f"cannot read {path}: {reason}") from error
+        raise InputError(f"cannot read {path}: {_reason(error)}") from error
 
 
 def read_samples(path: Path) -> Samples:
