@@ -33,6 +33,7 @@ def _parser() -> argparse.ArgumentParser:
     serve = commands.add_parser("serve", help="serve WebSocket clients")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8765, help="port; 0 picks a free one (default: %(default)s)")
+    serve.add_argument("--vosk-port", type=int, metavar="PORT", help="also serve Vosk's clients there (usually 2700)")
     serve.add_argument(
         "--max-sessions", type=int, default=64, metavar="N", help="refuse further ones (default: %(default)s)"
     )
@@ -149,6 +150,7 @@ def _serve(options: argparse.Namespace) -> int:
             max_sessions=options.max_sessions,
             allow_origins=tuple(options.allow_origin),
             drain_seconds=options.drain_seconds,
+            vosk_port=options.vosk_port,
         ),
         verbose=options.verbose,
     )

@@ -30,6 +30,7 @@ MAX_BATCH = 64  # streams in one model step
 MAX_BACKLOG_SECONDS = 10.0  # of one stream's audio, from which its sender is to wait
 BURST_RATE = 2.0  # times real time: as fast as a stream's audio falls due; faster audio uses what time is left
 PATIENCE_SECONDS = 0.25  # the longest that a step falls due later because its stream was ahead
+MAX_MARKERS = 64  # of one stream that wait, from which its sender is to wait: each may cost a block of its own
 FEED_SAMPLES = 8000  # 0.5 s: at most so much of one stream goes through the front end at a turn
 
 
@@ -118,13 +119,24 @@ class _Block:
     length: int = 0
 
 
+class Marker:
+    """A place in a stream's audio of which its owner wants to know when everything before it was recognized."""
+
+
+MARKER = Marker()
+
+
 class Backlog:
-    """Audio and flushes that wait for the worker, in order. Packets of any size share fixed blocks. Not thread-safe."""
+    """Audio, flushes and markers that wait for the worker, in order. Packets of any size share fixed blocks.
+
+    Not thread-safe.
+    """
 
     def __init__(self, block_samples: int) -> None:
         self._block_samples = block_samples
-        self._items: deque[_Block | Reason] = deque()
+        self._items: deque[_Block | Reason | Marker] = deque()
         self.num_samples = 0
+        self.num_markers = 0
 
     def __bool__(self) -> bool:
         return bool(self._items)
@@ -146,10 +158,17 @@ class Backlog:
         """Marks this place for a flush."""
         self._items.append(reason)
 
-    def take(self) -> Samples | Reason:
-        """The first block, or the flush that comes first."""
+    def append_marker(self) -> None:
+        """Marks this place."""
+        self.num_markers += 1
+        self._items.append(MARKER)
+
+    def take(self) -> Samples | Reason | Marker:
+        """The first block, or the flush or marker that comes first."""
         item = self._items.popleft()
-        if isinstance(item, str):
+        if isinstance(item, Marker):
+            self.num_markers -= 1
+        if isinstance(item, str | Marker):
             return item
         self.num_samples -= item.length
         return item.samples[: item.length]
@@ -157,7 +176,7 @@ class Backlog:
     def clear(self) -> None:
         """Drops everything."""
         self._items.clear()
-        self.num_samples = 0
+        self.num_samples = self.num_markers = 0
 
 
 # --- the worker ------------------------------------------------------------------------------------------------------
@@ -172,11 +191,13 @@ class Handle:
         options: StreamOptions,
         deliver: Callable[[list[Event]], None],
         fail: Callable[[], None],
+        reached: Callable[[], None],
     ) -> None:
         self._engine = engine
         self._options = options
         self._deliver = deliver
         self._fail = fail
+        self._reached = reached
         self._backlog = Backlog(engine.block_samples)
         self._has_capacity: asyncio.Event | None = None  # set by the worker for who waits
         self._closed = False
@@ -186,6 +207,12 @@ class Handle:
     def backlog_seconds(self) -> float:
         """Audio pushed and not yet begun."""
         return self._backlog.num_samples / SAMPLE_RATE
+
+    @property
+    def has_capacity(self) -> bool:
+        """Whether the backlog is below its limits."""
+        too_long = self.backlog_seconds >= self._engine.max_backlog_seconds
+        return not too_long and self._backlog.num_markers < MAX_MARKERS
 
     def push(self, samples: Samples) -> None:
         """Appends audio: float32 [N], 16 kHz mono. Never blocks; see `wait_capacity`."""
@@ -201,6 +228,13 @@ class Handle:
                 self._backlog.append_flush(reason)
                 self._engine._nudge(self)
 
+    def mark(self) -> None:
+        """Has ``reached`` called when everything pushed so far was recognized as far as it can be."""
+        with self._engine._wake:
+            if not self._closed:
+                self._backlog.append_marker()
+                self._engine._nudge(self)
+
     def close(self) -> None:
         """Gives the stream back; nothing is delivered any more once this was called on the event loop."""
         with self._engine._wake:
@@ -211,12 +245,12 @@ class Handle:
             self._engine._on_loop(self._has_capacity.set)
 
     async def wait_capacity(self) -> bool:
-        """Waits until the backlog is below the engine's limit, or the handle closed; says whether it had to."""
-        if self._closed or self.backlog_seconds < self._engine.max_backlog_seconds:
+        """Waits until the backlog is below its limits, or the handle closed; says whether it had to."""
+        if self._closed or self.has_capacity:
             return False
         with self._engine._wake:
             self._has_capacity = asyncio.Event()
-            if self._closed or self.backlog_seconds < self._engine.max_backlog_seconds:
+            if self._closed or self.has_capacity:
                 self._has_capacity.set()
         await self._has_capacity.wait()
         self._has_capacity = None
@@ -225,6 +259,15 @@ class Handle:
     def _on_events(self, events: list[Event]) -> None:
         if not self._closed:
             self._deliver(events)
+
+    def _on_marker(self) -> None:
+        if self._closed:
+            return
+        try:
+            self._reached()
+        except Exception as error:
+            _log_failure("answering a marker", error)
+            self._on_failure()
 
     def _on_failure(self) -> None:
         if not self._closed:
@@ -279,9 +322,14 @@ class Engine:
         options: StreamOptions,
         deliver: Callable[[list[Event]], None],
         fail: Callable[[], None] = lambda: None,
+        reached: Callable[[], None] = lambda: None,
     ) -> Handle:
-        """A new stream. ``deliver`` gets its events, ``fail`` is called once if it broke; both on the event loop."""
-        handle = Handle(self, options, deliver, fail)
+        """A new stream; what it is given is called on the event loop.
+
+        ``deliver`` gets its events, ``fail`` is called once if it broke, ``reached`` once for each `Handle.mark`, after
+        the events that came before it.
+        """
+        handle = Handle(self, options, deliver, fail, reached)
         with self._wake:
             self._open.add(handle)
             self._nudge(handle)
@@ -356,9 +404,11 @@ class Engine:
                     self._nudge(handle)  # again after the others
                     return
                 item = handle._backlog.take()
-                if handle._has_capacity is not None and handle.backlog_seconds < self.max_backlog_seconds:
+                if handle._has_capacity is not None and handle.has_capacity:
                     self._on_loop(handle._has_capacity.set)
-            if isinstance(item, str):
+            if isinstance(item, Marker):  # not ready: every step that what came before it allows was taken
+                self._on_loop(handle._on_marker)
+            elif isinstance(item, str):
                 stream.flush(item)
             else:
                 stream.push(item)

@@ -1,26 +1,26 @@
 """Owns the sockets: moves frames between WebSocket clients and their sessions, and performs what sessions decide.
 
-Everything about the protocol is decided in `session`, everything slow happens in `engine`. What clients send and what
-they are told is never logged. Whatever one client does, the others notice nothing: each has its own bounded queues,
-and whoever fills one waits.
+Everything about a protocol is decided in `session` and `protocols`, everything slow happens in `engine`. What clients
+send and what they are told is never logged. Whatever one client does, the others notice nothing: each has its own
+bounded queues, and whoever fills one waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import secrets
 import signal
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection
 from websockets.asyncio.server import serve as serve_websockets
@@ -28,19 +28,26 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
 
 from . import messages
 from .engine import MAX_BACKLOG_SECONDS, MAX_BATCH, Engine, EngineRecognizer, Handle
-from .errors import InputError
-from .messages import Event, Final, Partial, ServerMessage
-from .session import Action, Close, Flush, Limits, ModelInfo, Open, Push, Send, Session, State
+from .errors import ClientError, InputError
+from .messages import Event, ServerMessage
+from .protocols.adapter import Adapter, Frame, Handshake, Mark, Note, Output, Write
+from .protocols.native import NativeAdapter, write_message
+from .protocols.vosk import VoskAdapter
+from .session import Close, Flush, Limits, ModelInfo, Open, Push, Session, State
 
 logger = logging.getLogger(__name__)
 # At debug level websockets writes frames out; this keeps it from doing so whatever the root logger's level is.
 _wire_logger = logging.getLogger(f"{__name__}.wire")
 _wire_logger.setLevel(logging.WARNING)
 
-STREAM_PATH = "/v1/stream"
+PATHS: dict[str, type[Adapter]] = {
+    "/v1/stream": NativeAdapter,
+    "/vosk": VoskAdapter,
+}
 HEALTH_PATH = "/healthz"
 MAX_QUEUED_FRAMES = 8  # received and not yet looked at, a session
 MAX_QUEUED_MESSAGES = 256  # recognized and not yet sent, a session: from here on its audio waits
@@ -63,6 +70,7 @@ class ServerOptions:
     idle_timeout_seconds: float = 60.0  # a client neither sends nor, when there is something to read, reads
     drain_seconds: float = 10.0  # at shutdown, for sessions to end by themselves
     allow_origins: tuple[str, ...] = ()  # web pages from elsewhere that may connect; "*" for all
+    vosk_port: int | None = None  # its clients by convention ask for no path; None keeps it closed
 
 
 # --- what waits to be sent -----------------------------------------------------------------------------------------
@@ -72,7 +80,7 @@ class Outbox:
     """One session's messages on their way out. A partial gives way to what is newer; all others are kept, in order."""
 
     def __init__(self) -> None:
-        self._messages: deque[ServerMessage] = deque()
+        self._messages: deque[Write] = deque()
         self._has_partial = False
         self._close: Close | None = None
         self._changed = asyncio.Event()
@@ -82,12 +90,12 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._messages)
 
-    def put(self, message: ServerMessage) -> None:
+    def put(self, message: Write) -> None:
         """Appends a message; never blocks, see `wait_capacity`."""
-        if isinstance(message, Partial | Final) and self._has_partial:
-            self._messages = deque(m for m in self._messages if not isinstance(m, Partial))
+        if message.replaces_partial and self._has_partial:
+            self._messages = deque(m for m in self._messages if not m.is_partial)
             self._has_partial = False
-        self._has_partial |= isinstance(message, Partial)
+        self._has_partial |= message.is_partial
         self._messages.append(message)
         if len(self._messages) >= MAX_QUEUED_MESSAGES:
             self._below_limit.clear()
@@ -99,7 +107,7 @@ class Outbox:
         self._below_limit.set()
         self._changed.set()
 
-    async def get(self) -> ServerMessage | Close:
+    async def get(self) -> Write | Close:
         """Waits for the next message, or the close."""
         while not self._messages and self._close is None:
             self._changed.clear()
@@ -108,7 +116,7 @@ class Outbox:
             assert self._close is not None
             return self._close
         message = self._messages.popleft()
-        if isinstance(message, Partial):
+        if message.is_partial:
             self._has_partial = False
         if len(self._messages) < MAX_QUEUED_MESSAGES:
             self._below_limit.set()
@@ -132,11 +140,13 @@ class _Connection(ServerConnection):
 
     def __init__(self, protocol: ServerProtocol, *args: Any, **kwargs: Any) -> None:
         super().__init__(protocol, *args, **kwargs)
+        self.write: Callable[[ServerMessage], list[Write]] = lambda message: [write_message(message)]
         fail = protocol.fail
 
         def explain_and_fail(code: int, reason: str = "") -> None:
             if protocol.state is OPEN and code in self._CODES:
-                protocol.send_text(msgspec.json.encode(messages.Error(self._CODES[code], reason)))
+                for written in self.write(messages.Error(self._CODES[code], reason)):
+                    protocol.send_text(_as_bytes(written.data))
             fail(code, reason)
 
         protocol.fail = explain_and_fail  # type: ignore[method-assign]
@@ -145,12 +155,21 @@ class _Connection(ServerConnection):
 class _Conversation:
     """One connection and its session, from the handshake to the end."""
 
-    def __init__(self, connection: ServerConnection, engine: Engine, model: ModelInfo, options: ServerOptions) -> None:
+    def __init__(
+        self,
+        connection: ServerConnection,
+        adapter: type[Adapter],
+        engine: Engine,
+        model: ModelInfo,
+        options: ServerOptions,
+    ) -> None:
         self._connection = connection
         self._engine = engine
         self._options = options
-        limits = Limits(options.max_frame_bytes, options.idle_timeout_seconds)
+        idle_seconds = min(options.idle_timeout_seconds, adapter.idle_timeout_seconds or options.idle_timeout_seconds)
+        limits = Limits(options.max_frame_bytes, idle_seconds)
         self._session = Session(secrets.token_hex(8), model, limits, time.monotonic)
+        self._adapter = adapter(self._session, _handshake(connection.request))
         self._outbox = Outbox()
         self._handle: Handle | None = None
 
@@ -158,9 +177,13 @@ class _Conversation:
     def is_waiting_for_start(self) -> bool:
         return self._session.state is State.OPENING
 
+    def write(self, message: ServerMessage) -> list[Write]:
+        """This message in the client's protocol."""
+        return self._adapter.write(message)
+
     def go_away(self) -> None:
         """Settles what was said and closes with 1001."""
-        self._perform(self._session.go_away())
+        self._perform(self._adapter.go_away())
 
     def abort(self) -> None:
         """Cuts the connection."""
@@ -169,23 +192,19 @@ class _Conversation:
     async def run(self) -> None:
         """Returns when the connection is gone and everything it held was given back."""
         session_id = self._session.session_id
-        logger.info("session %s: connected", session_id)
+        logger.info("session %s: connected, %s", session_id, self._adapter.name)
         writer = asyncio.create_task(self._write())
         try:
+            self._perform(self._adapter.open())
             while True:
                 frame = await self._receive()
-                if frame is None:
-                    self._perform(self._session.tick())
-                elif isinstance(frame, str):
-                    self._perform(self._session.receive_text(frame))
-                else:
-                    self._perform(self._session.receive_bytes(frame))
+                self._perform(self._adapter.tick() if frame is None else self._adapter.receive(frame))
                 if await self._wait_capacity():
                     self._session.keep_alive()  # it was not the client that was idle
         except ConnectionClosed:
             pass
         finally:
-            self._session.connection_lost()
+            self._adapter.connection_lost()
             if self._handle is not None:
                 self._handle.close()
             writer.cancel()
@@ -198,7 +217,7 @@ class _Conversation:
                 self._session.utterances,
             )
 
-    async def _receive(self) -> str | bytes | None:
+    async def _receive(self) -> Frame | None:
         """The next frame, or `None` when the session's deadline has come."""
         deadline = self._session.deadline
         seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -216,7 +235,7 @@ class _Conversation:
         try:
             while not isinstance(message := await self._outbox.get(), Close):
                 async with asyncio.timeout(self._options.idle_timeout_seconds):
-                    await self._connection.send(msgspec.json.encode(message), text=True)
+                    await self._connection.send(message.data)
             reason = message.reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
             await self._connection.close(message.code, reason)
         except ConnectionClosed:
@@ -225,50 +244,81 @@ class _Conversation:
             logger.info("session %s: does not read", self._session.session_id)
             self.abort()
 
-    def _perform(self, actions: list[Action]) -> None:
-        for action in actions:
-            match action:
+    def _perform(self, outputs: list[Output]) -> None:
+        for output in outputs:
+            match output:
                 case Open(options):
-                    self._handle = self._engine.open(options, self._on_events, self._on_failure)
+                    self._handle = self._engine.open(options, self._on_events, self._on_failure, self._on_reached)
                 case Push(samples):
                     assert self._handle is not None
                     self._handle.push(samples)
                 case Flush(reason):
                     assert self._handle is not None
                     self._handle.flush(reason)
-                case Send(message):
-                    self._outbox.put(message)
+                case Mark():
+                    assert self._handle is not None
+                    self._handle.mark()
+                case Write():
+                    self._outbox.put(output)
+                case Note(words):
+                    logger.info("session %s: %s", self._session.session_id, words)
                 case Close():
                     if self._handle is not None:
                         self._handle.close()
-                    self._outbox.finish(action)
+                    self._outbox.finish(output)
 
     def _on_events(self, events: list[Event]) -> None:
-        self._perform(self._session.receive_events(events))
+        self._perform(self._adapter.receive_events(events))
+
+    def _on_reached(self) -> None:
+        self._perform(self._adapter.reached())
 
     def _on_failure(self) -> None:
-        self._perform(self._session.fail("internal", "the recognizer failed on this session"))
+        self._perform(self._adapter.fail("internal", "the recognizer failed on this session"))
+
+
+def _handshake(request: Request | None) -> Handshake:
+    return Handshake(urlsplit(request.path).query if request is not None else "")
+
+
+def _select_subprotocol(
+    adapter: type[Adapter] | None, connection: ServerConnection, offered: Sequence[Subprotocol]
+) -> Subprotocol | None:
+    """Browsers carry keys in further subprotocols, and want to hear the one that is none."""
+    if adapter is None and connection.request is not None:
+        adapter = PATHS.get(urlsplit(connection.request.path).path)
+    known = adapter.subprotocols if adapter is not None else ()
+    return next((subprotocol for subprotocol in offered if subprotocol in known), None)
+
+
+def _as_bytes(frame: Frame) -> bytes:
+    return frame.encode() if isinstance(frame, str) else frame
 
 
 # --- all clients ---------------------------------------------------------------------------------------------------
 
 
 class Server:
-    """Serves one recognizer on one address, on the running event loop."""
+    """Serves one recognizer, on the running event loop: all protocols that have a path on one address, and others on
+    ports of their own.
+    """
 
     def __init__(self, recognizer: EngineRecognizer, options: ServerOptions) -> None:
         self._options = options
         self._model = ModelInfo(recognizer.name, recognizer.chunk_ms, recognizer.language)
         self._engine = Engine(recognizer, options.max_batch, options.max_backlog_seconds)
         self._conversations: dict[_Conversation, asyncio.Task[Any]] = {}
-        self._server: WebSocketServer | None = None
+        self._servers: dict[str, WebSocketServer] = {}  # by the protocol's name; "native" is the address with paths
 
     @property
     def url(self) -> str:
         """Where it listens, ``ws://HOST:PORT``."""
-        assert self._server is not None
+        return self.url_of(NativeAdapter.name)
+
+    def url_of(self, protocol: str) -> str:
+        """Where the port of this protocol's own listens."""
         host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
-        return f"ws://{host}:{self._server.sockets[0].getsockname()[1]}"
+        return f"ws://{host}:{next(iter(self._servers[protocol].sockets)).getsockname()[1]}"
 
     @property
     def num_sessions(self) -> int:
@@ -281,14 +331,28 @@ class Server:
         return self._engine.num_streams
 
     async def start(self) -> None:
-        """Listens. Raises `InputError` when the address cannot be used."""
+        """Listens. Raises `InputError` when an address cannot be used."""
         options = self._options
         try:
-            self._server = await serve_websockets(
-                self._converse,
+            await self._listen(options.port, None)
+            if options.vosk_port is not None:
+                await self._listen(options.vosk_port, VoskAdapter)
+        except InputError:
+            self._stop_listening()
+            raise
+        self._engine.start()
+
+    async def _listen(self, port: int, adapter: type[Adapter] | None) -> None:
+        """On this port every path leads to `adapter`; `None`: as `PATHS` says."""
+        options = self._options
+        answer_request = self._answer_request
+        try:
+            server = await serve_websockets(
+                functools.partial(self._converse, adapter=adapter),
                 options.host,
-                options.port,
-                process_request=self._answer_request,
+                port,
+                process_request=lambda connection, request: answer_request(connection, request, adapter),
+                select_subprotocol=functools.partial(_select_subprotocol, adapter),
                 create_connection=_Connection,
                 compression=None,  # audio does not compress, and a small frame could become a huge one
                 max_size=options.max_frame_bytes,
@@ -302,16 +366,19 @@ class Server:
                 logger=_wire_logger,
             )
         except OSError as error:
-            raise InputError(f"cannot listen on {options.host}:{options.port}: {error.strerror or error}") from error
-        self._engine.start()
+            raise InputError(f"cannot listen on {options.host}:{port}: {error.strerror or error}") from error
+        self._servers[(adapter or NativeAdapter).name] = server
+
+    def _stop_listening(self) -> None:
+        for server in self._servers.values():
+            server.close(close_connections=False)
 
     async def drain(self, hurry: asyncio.Event | None = None) -> None:
         """Stops listening, lets open sessions end for a bounded time, settles the others, frees everything.
 
         `hurry` cuts the first wait short.
         """
-        assert self._server is not None
-        self._server.close(close_connections=False)
+        self._stop_listening()
         for conversation in list(self._conversations):
             if conversation.is_waiting_for_start:
                 conversation.go_away()
@@ -324,7 +391,8 @@ class Server:
             conversation.abort()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):  # what is left is in the middle of a handshake
-                await self._server.wait_closed()
+                for server in self._servers.values():
+                    await server.wait_closed()
         await self._engine.stop()
 
     async def _wait_for_conversations(self, seconds: float, hurry: asyncio.Event | None = None) -> None:
@@ -338,19 +406,26 @@ class Server:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
 
-    def _answer_request(self, connection: ServerConnection, request: Request) -> Response | None:
+    def _answer_request(
+        self, connection: ServerConnection, request: Request, adapter: type[Adapter] | None
+    ) -> Response | None:
         """Answers a request that is not to become a session; `None` lets the handshake go on."""
         path = urlsplit(request.path).path
         if path == HEALTH_PATH:
             return connection.respond(HTTPStatus.OK, "ok\n")
-        if path != STREAM_PATH:
-            return connection.respond(HTTPStatus.NOT_FOUND, f"nothing here; streams are at {STREAM_PATH}\n")
+        adapter = adapter or PATHS.get(path)
+        if adapter is None:
+            return connection.respond(HTTPStatus.NOT_FOUND, f"nothing here; streams are at {', '.join(PATHS)}\n")
         if not self._allows(request):
             return connection.respond(HTTPStatus.FORBIDDEN, "web pages of this origin may not connect\n")
         if self.num_sessions >= self._options.max_sessions:
             response = connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, self._full + "\n")
             response.headers["Retry-After"] = "5"
             return response
+        try:
+            adapter.check(_handshake(request))
+        except ClientError as error:
+            return connection.respond(HTTPStatus.BAD_REQUEST, adapter.refusal(error))
         return None
 
     @property
@@ -366,13 +441,18 @@ class Server:
             for origin in request.headers.get_all("Origin")
         )
 
-    async def _converse(self, connection: ServerConnection) -> None:
+    async def _converse(self, connection: ServerConnection, adapter: type[Adapter] | None) -> None:
+        assert connection.request is not None
+        assert isinstance(connection, _Connection)
+        adapter = adapter or PATHS[urlsplit(connection.request.path).path]
+        conversation = _Conversation(connection, adapter, self._engine, self._model, self._options)
+        connection.write = conversation.write
         if self.num_sessions >= self._options.max_sessions:  # several handshakes were under way at once
             with contextlib.suppress(ConnectionClosed):
-                await connection.send(msgspec.json.encode(messages.Error("server_full", self._full)), text=True)
+                for written in conversation.write(messages.Error("server_full", self._full)):
+                    await connection.send(written.data)
                 await connection.close(1013, "server_full")
             return
-        conversation = _Conversation(connection, self._engine, self._model, self._options)
         task = asyncio.current_task()
         assert task is not None
         self._conversations[conversation] = task

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming_asr.audio import AudioDecoder, Samples
-from streaming_asr.engine import Backlog, Engine, Handle, Scheduler
+from streaming_asr.engine import MAX_MARKERS, Backlog, Engine, Handle, Scheduler
 from streaming_asr.messages import Event, Final, StreamOptions
 
 # --- scheduler -----------------------------------------------------------------------------------------------------
@@ -405,3 +405,46 @@ def test_the_fake_is_not_ready_before_a_chunk() -> None:
     assert not stream.ready
     stream.push(np.zeros(1, np.float32))
     assert stream.ready
+
+
+def test_a_mark_is_reached_when_all_steps_before_it_are_taken() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with running(recognizer) as engine:
+            told: list[Any] = []
+            done = asyncio.Event()
+
+            def reached() -> None:
+                told.append("mark")
+                if told.count("mark") == MAX_MARKERS:
+                    done.set()
+
+            recognizer.gate.clear()
+            handle = engine.open(StreamOptions(partials=False), told.extend, reached=reached)
+            handle.mark()
+            handle.push(samples(words(1, 0)))
+            handle.mark()
+            handle.push(samples(word(2)[:-2]))  # no whole chunk: no step
+            for _ in range(MAX_MARKERS - 2):
+                handle.mark()
+            recognizer.gate.set()
+            await done.wait()
+            assert [item if item == "mark" else type(item).__name__ for item in told[:4]] == [
+                "mark",
+                "SpeechStarted",
+                "Final",
+                "mark",
+            ]
+            handle.close()
+
+    run(test)
+
+
+def test_marks_hold_their_sender_back_too() -> None:
+    backlog = Backlog(10)
+    for _ in range(3):
+        backlog.append_marker()
+    backlog.take()
+    assert backlog.num_markers == 2
+    backlog.clear()
+    assert backlog.num_markers == 0

@@ -23,7 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from streaming_asr import server as server_module
 from streaming_asr.errors import InputError
-from streaming_asr.messages import Final, Partial, Reason, ServerMessage, SpeechStarted
+from streaming_asr.protocols.adapter import Write
 from streaming_asr.server import Outbox, Server, ServerOptions
 from streaming_asr.session import Close
 
@@ -587,35 +587,39 @@ def test_a_signal_ends_the_process_in_order(number: signal.Signals) -> None:
 # --- the outbox ----------------------------------------------------------------------------------------------------
 
 
-def partial(number: int) -> Partial:
-    return Partial(number, "", "", 0.0, 0.0)
+def partial(number: int) -> Write:
+    return Write(str(number), is_partial=True, replaces_partial=True)
 
 
-def final(number: int, reason: Reason = "endpoint") -> Final:
-    return Final(number, "", 0.0, 0.0, 0.0, reason)
+def final(number: int) -> Write:
+    return Write(str(number), replaces_partial=True)
 
 
-OUTGOING = st.lists(st.tuples(st.sampled_from([partial, final, SpeechStarted]), st.booleans()), max_size=60)
+def speech_started(number: int) -> Write:
+    return Write(str(number))
+
+
+OUTGOING = st.lists(st.tuples(st.sampled_from([partial, final, speech_started]), st.booleans()), max_size=60)
 
 
 @settings(deadline=None)
 @given(OUTGOING)
-def test_only_partials_are_dropped_and_only_for_newer_ones(puts: list[tuple[Callable[[int], Any], bool]]) -> None:
+def test_only_partials_are_dropped_and_only_for_newer_ones(puts: list[tuple[Callable[[int], Write], bool]]) -> None:
     async def test() -> None:
         outbox = Outbox()
-        put: list[ServerMessage] = []
+        put: list[Write] = []
         got: list[Any] = []
         for number, (make, read) in enumerate(puts):
             put.append(make(number))
             outbox.put(put[-1])
             if read:
                 got.append(await outbox.get())
-            assert sum(isinstance(message, Partial) for message in outbox._messages) <= 1
+            assert sum(message.is_partial for message in outbox._messages) <= 1
         outbox.finish(Close(1000))
         while not got or got[-1] != Close(1000):
             got.append(await outbox.get())
         got.pop()
-        assert [m for m in got if not isinstance(m, Partial)] == [m for m in put if not isinstance(m, Partial)]
+        assert [m for m in got if not m.is_partial] == [m for m in put if not m.is_partial]
         assert got == [message for message in put if message in got]  # in order
         if puts and puts[-1][0] is partial:
             assert got[-1] == put[-1]  # the newest always arrives

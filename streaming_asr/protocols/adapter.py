@@ -1,0 +1,183 @@
+"""Owns what all adapters share: how frames go in, what comes out, and how a refusal becomes an error and a close.
+
+Knows no protocol, no sockets and no clock.
+"""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+import msgspec
+
+from .. import messages
+from ..errors import ClientError
+from ..messages import Event, ServerMessage
+from ..session import Action, Close, Flush, Open, Push, Send, Session, State
+
+Frame = str | bytes
+
+
+@dataclass(frozen=True)
+class Write:
+    """Send this frame: text, or bytes on a protocol that is not text."""
+
+    data: Frame
+    is_partial: bool = False  # a newer one says all that it says: it may be skipped for that one
+    replaces_partial: bool = False  # it says all that a partial still queued says
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Call `Adapter.reached` as soon as everything pushed so far was recognized as far as it can be."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """Say this in the log. Never holds what a client wrote."""
+
+    words: str
+
+
+Output = Open | Push | Flush | Close | Write | Mark | Note
+Step = Action | Write | Mark | Note  # what an adapter's reading yields: a `Send` in it is still to be written
+
+
+@dataclass(frozen=True)
+class Handshake:
+    """What is known of a client when it connects."""
+
+    query: str = ""  # of the request's target, without the question mark
+    time: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+class Adapter(abc.ABC):
+    """One connection in one protocol. Inputs return what to do, in order; none raises for what a client did.
+
+    A subclass implements `read_text`, `read_bytes` and `write`. Its reading may raise `ClientError`, which ends the
+    session with that error.
+    """
+
+    name: ClassVar[str]
+    subprotocols: ClassVar[tuple[str, ...]] = ()  # accepted in the WebSocket handshake, best first
+    idle_timeout_seconds: ClassVar[float | None] = None  # the protocol's own, where it has one
+
+    def __init__(self, session: Session, handshake: Handshake) -> None:
+        self.session = session
+        self.handshake = handshake
+
+    @classmethod  # noqa: B027  # most protocols refuse nothing this early
+    def check(cls, handshake: Handshake) -> None:
+        """Raises `ClientError` for what is refused before the connection opens."""
+
+    @classmethod
+    def refusal(cls, error: ClientError) -> str:
+        """The body of the HTTP answer to what `check` refused."""
+        return error.message + "\n"
+
+    # --- from the client ---
+
+    def open(self) -> list[Output]:
+        """The connection is there."""
+        return self._guarded(self.greet)
+
+    def receive(self, frame: Frame) -> list[Output]:
+        """The client's next frame."""
+        if self.session.state is State.CLOSED:
+            return []
+        if isinstance(frame, str):
+            return self._guarded(lambda: self.read_text(frame))
+        return self._guarded(lambda: self.read_bytes(frame))
+
+    def connection_lost(self) -> None:
+        """The connection is gone."""
+        self.session.connection_lost()
+
+    # --- from the engine and the server ---
+
+    def receive_events(self, events: Sequence[Event]) -> list[Output]:
+        """What the stream recognized, in order."""
+        return self._write_all(self.session.receive_events(events))
+
+    def reached(self) -> list[Output]:
+        """The engine is at the oldest `Mark` not reached yet."""
+        return []
+
+    def tick(self) -> list[Output]:
+        """To be called at the session's deadline."""
+        return self._write_all(self.session.tick())
+
+    def go_away(self) -> list[Output]:
+        """The server ends the session; what was said is settled."""
+        return self._write_all(self.session.go_away())
+
+    def fail(self, code: str, message: str) -> list[Output]:
+        """The server is at fault."""
+        return self._write_all(self.session.fail(code, message))
+
+    # --- a protocol's own ---
+
+    def greet(self) -> Sequence[Step]:
+        """What to do as soon as a client is there."""
+        return []
+
+    @abc.abstractmethod
+    def read_text(self, text: str) -> Sequence[Step]:
+        """A text frame."""
+
+    @abc.abstractmethod
+    def read_bytes(self, data: bytes) -> Sequence[Step]:
+        """A binary frame, or the next bytes of a byte stream."""
+
+    @abc.abstractmethod
+    def write(self, message: ServerMessage) -> list[Write]:
+        """The session's message in the protocol's words; empty where it has none."""
+
+    def closing(self, close: Close) -> Close:
+        """How the protocol itself would close."""
+        return close
+
+    # --- inside ---
+
+    def _guarded(self, read: Callable[[], Sequence[Step]]) -> list[Output]:
+        try:
+            steps = read()
+        except ClientError as error:
+            steps = self.session.fail(error.code, error.message, error.close_code)
+        return self._write_all(steps)
+
+    def _write_all(self, steps: Sequence[Step]) -> list[Output]:
+        outputs: list[Output] = []
+        for step in steps:
+            match step:
+                case Send(message):
+                    outputs += self.write(message)
+                case Close():
+                    return [*outputs, self.closing(step)]
+                case _:
+                    outputs.append(step)
+        return outputs
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """Reads a JSON object. Raises `ClientError`: ``bad_json`` or ``bad_message``."""
+    try:
+        value = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ClientError("bad_json", "the frame is not valid JSON", 1007) from error
+    if not isinstance(value, dict):
+        raise ClientError("bad_message", "the frame is not a JSON object", 1007)
+    return value
+
+
+def to_json(value: Any) -> str:
+    """One text frame."""
+    return msgspec.json.encode(value).decode()
+
+
+def hypothesis(partial: messages.Partial) -> str:
+    """The words of the open utterance so far, committed or not."""
+    return " ".join(filter(None, (partial.committed, partial.unstable)))
