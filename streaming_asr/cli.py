@@ -82,9 +82,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--init", type=Path, metavar="FILE", help="weights (model.safetensors) to start from")
     train.add_argument("--max-hours", type=float, metavar="H", help="stop (resumable) after so much wall-clock time")
 
-    build_lm = commands.add_parser(
-        "build-lm", help="build vocabulary, lexicon and n-gram LM from text (needs KenLM's lmplz)"
-    )
+    build_lm = commands.add_parser("build-lm", help="build vocabulary, lexicon and n-gram LM from text")
     build_lm.add_argument("texts", nargs="+", type=Path, metavar="FILE", help="plain text, any case and punctuation")
     build_lm.add_argument(
         "--pronunciations", type=Path, required=True, metavar="FILE", help="dictionary in CMUdict's format"
