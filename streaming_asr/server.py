@@ -35,6 +35,7 @@ from .engine import MAX_BACKLOG_SECONDS, MAX_BATCH, Engine, EngineRecognizer, Ha
 from .errors import ClientError, InputError
 from .messages import Event, ServerMessage
 from .protocols.adapter import Adapter, Frame, Handshake, Mark, Note, Output, Write
+from .protocols.deepgram import DeepgramAdapter
 from .protocols.native import NativeAdapter, write_message
 from .protocols.vosk import VoskAdapter
 from .session import Close, Flush, Limits, ModelInfo, Open, Push, Session, State
@@ -47,6 +48,7 @@ _wire_logger.setLevel(logging.WARNING)
 PATHS: dict[str, type[Adapter]] = {
     "/v1/stream": NativeAdapter,
     "/vosk": VoskAdapter,
+    "/v1/listen": DeepgramAdapter,
 }
 HEALTH_PATH = "/healthz"
 MAX_QUEUED_FRAMES = 8  # received and not yet looked at, a session
@@ -423,7 +425,7 @@ class Server:
             response.headers["Retry-After"] = "5"
             return response
         try:
-            adapter.check(_handshake(request))
+            adapter.check(_handshake(request), self._model)
         except ClientError as error:
             return connection.respond(HTTPStatus.BAD_REQUEST, adapter.refusal(error))
         return None

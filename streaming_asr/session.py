@@ -184,6 +184,20 @@ class Limits:
     idle_timeout_seconds: float = 60.0  # without audio or any message
 
 
+def check_start(start: messages.Start, model: ModelInfo) -> None:
+    """Raises `ClientError` for what ``start`` asks and is not served. `Session` does it itself, once connected."""
+    AudioDecoder(start.encoding, start.sample_rate, start.channels)
+    if start.language is not None and start.language.lower().split("-")[0] != model.language:
+        quoted = repr(start.language[:QUOTED_CHARACTERS])
+        raise ClientError("bad_language", f"this server recognizes {model.language!r}, not {quoted}", 1003)
+    if not 1 <= start.nbest <= MAX_NBEST:
+        raise ClientError("bad_nbest", f"nbest must be 1 to {MAX_NBEST}, not {start.nbest}", 1003)
+    try:
+        endpointing.session_rules(start.endpointing)
+    except InputError as error:
+        raise ClientError("bad_endpointing", str(error), 1003) from error
+
+
 T = TypeVar("T")
 
 
@@ -209,7 +223,7 @@ class Session:
         self.session_id = session_id
         self.state = State.OPENING
         self.utterances = 0  # finals with words in them
-        self._model = model
+        self.model = model
         self._limits = limits
         self._clock = clock
         self._last_sign_of_life = clock()
@@ -334,18 +348,9 @@ class Session:
                 return []
 
     def _start(self, start: messages.Start) -> list[Action]:
+        check_start(start, self.model)
         self._decoder = AudioDecoder(start.encoding, start.sample_rate, start.channels)
-        language = self._model.language
-        if start.language is not None and start.language.lower().split("-")[0] != language:
-            quoted = repr(start.language[:QUOTED_CHARACTERS])
-            raise ClientError("bad_language", f"this server recognizes {language!r}, not {quoted}", 1003)
-        if not 1 <= start.nbest <= MAX_NBEST:
-            raise ClientError("bad_nbest", f"nbest must be 1 to {MAX_NBEST}, not {start.nbest}", 1003)
-        try:
-            endpointing.session_rules(start.endpointing)
-        except InputError as error:
-            raise ClientError("bad_endpointing", str(error), 1003) from error
-        ready = messages.Ready(self.session_id, messages.PROTOCOL_VERSION, self._model.name, self._model.chunk_ms)
+        ready = messages.Ready(self.session_id, messages.PROTOCOL_VERSION, self.model.name, self.model.chunk_ms)
         return [Open(StreamOptions(start.partials, start.words, start.nbest, start.endpointing)), Send(ready)]
 
     def _stop(self) -> list[Action]:

@@ -16,7 +16,7 @@ import msgspec
 from .. import messages
 from ..errors import ClientError
 from ..messages import Event, ServerMessage
-from ..session import Action, Close, Flush, Open, Push, Send, Session, State
+from ..session import Action, Close, Flush, ModelInfo, Open, Push, Send, Session, State
 
 Frame = str | bytes
 
@@ -70,7 +70,7 @@ class Adapter(abc.ABC):
         self.handshake = handshake
 
     @classmethod  # noqa: B027  # most protocols refuse nothing this early
-    def check(cls, handshake: Handshake) -> None:
+    def check(cls, handshake: Handshake, model: ModelInfo) -> None:
         """Raises `ClientError` for what is refused before the connection opens."""
 
     @classmethod
