@@ -264,7 +264,8 @@ def _kth_best(values: Any, count: Any, k: Any) -> Any:
     return values[wanted]
 
 
-@njit(nogil=True, cache=True)
+# A call hands over every array of a tuple in full: the innermost functions are therefore put in place.
+@njit(nogil=True, cache=True, inline="always")
 def _slot(s: Any, node: Any, lm_state: Any, phone: Any) -> Any:
     """The place of a key in the hash table: that of its candidate, or a free one."""
     mask = s.table.shape[0] - 1
@@ -279,7 +280,7 @@ def _slot(s: Any, node: Any, lm_state: Any, phone: Any) -> Any:
     return place
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _candidate(s: Any, node: Any, lm_state: Any, phone: Any) -> Any:
     """The candidate of a key, made if there is none."""
     place = _slot(s, node, lm_state, phone)
@@ -297,7 +298,7 @@ def _candidate(s: Any, node: Any, lm_state: Any, phone: Any) -> Any:
     return c
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _offer(
     s: Any, path: Any, score: Any, link: Any, word: Any, start: Any, previous_end: Any, last: Any, acoustic: Any
 ) -> Any:
@@ -509,10 +510,10 @@ def _frame(v: Any, s: Any, search: Any, tree: Any, lm: Any, bonus: Any, log_prob
     s.counters[1] += 1
     allowed = np.uint64(0)
     likeliest = IMPOSSIBLE
-    for phone in range(1, log_probs.shape[0]):
-        likeliest = max(likeliest, log_probs[phone])
-        if log_probs[phone] >= search.token_threshold:
-            allowed |= np.uint64(1) << np.uint64(phone)
+    for token in range(1, log_probs.shape[0]):
+        likeliest = max(likeliest, log_probs[token])
+        if log_probs[token] >= search.token_threshold:
+            allowed |= np.uint64(1) << np.uint64(token)
     blank = log_probs[BLANK]
     limit = np.float32(search.beam_threshold)
     best = IMPOSSIBLE

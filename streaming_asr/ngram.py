@@ -49,7 +49,8 @@ class NGramArrays(NamedTuple):
     suffix: NDArray[np.uint32]  # [I]; the longest proper suffix that can make a difference
 
 
-@njit(nogil=True, cache=True)
+# A call hands over every array of a tuple in full: the innermost functions are therefore put in place.
+@njit(nogil=True, cache=True, inline="always")
 def _find_child(first_child: Any, words: Any, node: Any, word: Any) -> Any:
     low = np.int64(first_child[node])
     end = np.int64(first_child[node + 1])
@@ -63,14 +64,14 @@ def _find_child(first_child: Any, words: Any, node: Any, word: Any) -> Any:
     return low if low < end and words[low] == word else -1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _node_backoff(lm: Any, node: Any, order: Any) -> Any:
     if order == 1:
         return np.float32(lm.unigram_backoff[node - 1])
     return np.float32(lm.backoff_codebook[order, lm.backoff_code[node]])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, inline="always")
 def _as_state(lm: Any, node: Any, order: Any) -> Any:
     """The shortest context that predicts the same as ``node``."""
     if lm.first_child[node] == lm.first_child[node + 1] and _node_backoff(lm, node, order) == 0.0:

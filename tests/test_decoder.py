@@ -42,6 +42,7 @@ EXACT = DecoderOptions(
     blank_skip_threshold=2.0,
 )
 Log = NDArray[np.float32]
+pytestmark = pytest.mark.timeout(600)  # whichever test comes first compiles the search, on a busy machine slowly
 
 
 def random_ngram(lexicon: Lexicon, folder: Path, seed: int, order: int = 3) -> NGram:
