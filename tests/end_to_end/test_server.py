@@ -7,6 +7,7 @@ import json
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from streaming_asr.features import Samples
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import Recording, read_samples
 
-from ..conftest import VirtualMicrophone
 from .conftest import BIN, DEMO, ServerProcess
+
+if TYPE_CHECKING:
+    from tests.conftest import VirtualMicrophone
 
 pytestmark = pytest.mark.timeout(600)
 
