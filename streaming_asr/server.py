@@ -37,6 +37,7 @@ from .messages import Event, ServerMessage
 from .protocols.adapter import Adapter, Frame, Handshake, Mark, Note, Output, Write
 from .protocols.deepgram import DeepgramAdapter
 from .protocols.native import NativeAdapter, write_message
+from .protocols.openai_realtime import OpenAIAdapter
 from .protocols.vosk import VoskAdapter
 from .session import Close, Flush, Limits, ModelInfo, Open, Push, Session, State
 
@@ -49,6 +50,7 @@ PATHS: dict[str, type[Adapter]] = {
     "/v1/stream": NativeAdapter,
     "/vosk": VoskAdapter,
     "/v1/listen": DeepgramAdapter,
+    "/v1/realtime": OpenAIAdapter,
 }
 HEALTH_PATH = "/healthz"
 MAX_QUEUED_FRAMES = 8  # received and not yet looked at, a session

@@ -224,7 +224,7 @@ class Session:
         self.state = State.OPENING
         self.utterances = 0  # finals with words in them
         self.model = model
-        self._limits = limits
+        self.limits = limits
         self._clock = clock
         self._last_sign_of_life = clock()
         self._decoder: AudioDecoder | None = None
@@ -240,7 +240,7 @@ class Session:
     def deadline(self) -> float | None:
         """When, on the injected clock, `tick` must be called; `None` while only the recognizer is awaited."""
         if self.state in (State.OPENING, State.STREAMING):
-            return self._last_sign_of_life + self._limits.idle_timeout_seconds
+            return self._last_sign_of_life + self.limits.idle_timeout_seconds
         return None
 
     # --- from the client ---
@@ -250,7 +250,7 @@ class Session:
         """A text frame of the native protocol."""
         if self.state is State.DRAINING:
             return []
-        if len(text) > self._limits.max_frame_bytes:
+        if len(text) > self.limits.max_frame_bytes:
             raise self._too_big()
         return self._receive(parse_message(text))
 
@@ -266,7 +266,7 @@ class Session:
         self.keep_alive()
         if self.state is State.DRAINING:
             return []
-        if len(data) > self._limits.max_frame_bytes:
+        if len(data) > self.limits.max_frame_bytes:
             raise self._too_big()
         assert self._decoder is not None
         return _push(self._decoder.accept(data))
@@ -307,7 +307,7 @@ class Session:
         """To be called at `deadline`: ends a session whose client has been idle for too long."""
         if self.deadline is None or self._clock() < self.deadline:
             return []
-        seconds = self._limits.idle_timeout_seconds
+        seconds = self.limits.idle_timeout_seconds
         words = f"neither audio nor a message for {seconds:g} s; send keepalive while there is no audio"
         return self._end(Close(1008, "idle"), messages.Error("idle", words))
 
@@ -379,7 +379,7 @@ class Session:
         return [*_push(self._decoder.flush()), Flush(reason)]
 
     def _too_big(self) -> ClientError:
-        return ClientError("too_big", f"a frame may hold {self._limits.max_frame_bytes} bytes", 1009)
+        return ClientError("too_big", f"a frame may hold {self.limits.max_frame_bytes} bytes", 1009)
 
 
 def _push(samples: Samples) -> list[Action]:
