@@ -1,1 +1,1 @@
-"""Measurements of the shipped package: each module is one command, each figure in the docs names the one that prints it."""
+"""Measurements of the shipped package: each module is one command; each figure in the docs names its own."""

@@ -7,7 +7,7 @@ session; ``utterance`` counts from 0. Written down for people in ``docs/protocol
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
@@ -64,7 +64,7 @@ class StreamOptions:
     partials: bool = True
     words: bool = True
     nbest: int = 1
-    endpointing: Endpointing = Endpointing()
+    endpointing: Endpointing = field(default_factory=Endpointing)
 
 
 # --- server to client --------------------------------------------------------------------------------------------
