@@ -104,9 +104,9 @@ def augment(
 
 
 def _stretch(x: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
-    positions = np.arange(0, len(x) - 1, factor, dtype=np.float32)
-    left = positions.astype(np.int64)
-    weight = (positions - left)[:, None]
+    positions = np.arange(0, len(x) - 1, factor)
+    left = np.minimum(positions.astype(np.int64), len(x) - 2)  # arange may reach its end by rounding
+    weight = (positions - left).astype(np.float32)[:, None]
     stretched: NDArray[np.float32] = x[left] * (1 - weight) + x[left + 1] * weight
     return stretched
 

@@ -64,3 +64,12 @@ def test_buckets_hold_everything_once_within_the_size() -> None:
     lengths = [max(sizes[i] for i in batch) for batch in plans[0]]
     assert lengths == sorted(lengths)
     assert plans[0] != plans[1]
+
+
+def test_no_tempo_reaches_beyond_the_last_frame() -> None:
+    policy = Augmentation(tempo=0.3, warp=0.0, gain=0.0, tilt=0.0, frequency_masks=0, time_mask_share=0.0)
+    for seed in range(300):
+        num_frames = 2 + 7 * seed
+        stretched = augment(np.ones((num_frames, 80), np.float16), policy, MEAN, np.random.default_rng(seed))
+        assert num_frames / 1.31 - 2 <= len(stretched) <= num_frames / 0.69 + 1
+        assert (stretched == 1).all()
