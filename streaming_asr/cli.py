@@ -35,6 +35,9 @@ def _parser() -> argparse.ArgumentParser:
     serve.add_argument("--port", type=int, default=8765, help="port; 0 picks a free one (default: %(default)s)")
     serve.add_argument("--vosk-port", type=int, metavar="PORT", help="also serve Vosk's clients there (usually 2700)")
     serve.add_argument(
+        "--sherpa-port", type=int, metavar="PORT", help="also serve sherpa-onnx's clients there (usually 6006)"
+    )
+    serve.add_argument(
         "--max-sessions", type=int, default=64, metavar="N", help="refuse further ones (default: %(default)s)"
     )
     serve.add_argument(
@@ -149,6 +152,7 @@ def _serve(options: argparse.Namespace) -> int:
             allow_origins=tuple(options.allow_origin),
             drain_seconds=options.drain_seconds,
             vosk_port=options.vosk_port,
+            sherpa_port=options.sherpa_port,
         ),
         verbose=options.verbose,
     )

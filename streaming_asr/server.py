@@ -38,6 +38,7 @@ from .protocols.adapter import Adapter, Frame, Handshake, Mark, Note, Output, Wr
 from .protocols.deepgram import DeepgramAdapter
 from .protocols.native import NativeAdapter, write_message
 from .protocols.openai_realtime import OpenAIAdapter
+from .protocols.sherpa_onnx import SherpaOnnxAdapter
 from .protocols.vosk import VoskAdapter
 from .session import Close, Flush, Limits, ModelInfo, Open, Push, Session, State
 
@@ -75,6 +76,7 @@ class ServerOptions:
     drain_seconds: float = 10.0  # at shutdown, for sessions to end by themselves
     allow_origins: tuple[str, ...] = ()  # web pages from elsewhere that may connect; "*" for all
     vosk_port: int | None = None  # its clients by convention ask for no path; None keeps it closed
+    sherpa_port: int | None = None  # the same
 
 
 # --- what waits to be sent -----------------------------------------------------------------------------------------
@@ -341,6 +343,8 @@ class Server:
             await self._listen(options.port, None)
             if options.vosk_port is not None:
                 await self._listen(options.vosk_port, VoskAdapter)
+            if options.sherpa_port is not None:
+                await self._listen(options.sherpa_port, SherpaOnnxAdapter)
         except InputError:
             self._stop_listening()
             raise
