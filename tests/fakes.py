@@ -97,18 +97,22 @@ class FakeRecognizer:
     def __init__(self) -> None:
         self.open_streams = 0
         self.batches: list[int] = []
+        self.streams: list[FakeStream] = []  # all that were ever opened
+        self.stepped: list[list[FakeStream]] = []  # the streams of each step
         self.threads: set[int] = set()
         self.gate = threading.Event()
         self.gate.set()
 
     def stream(self, options: StreamOptions, /) -> FakeStream:
         self.open_streams += 1
-        return FakeStream(self, options)
+        self.streams.append(FakeStream(self, options))
+        return self.streams[-1]
 
     def step(self, streams: Sequence[FakeStream], /) -> list[list[Event]]:
         assert self.gate.wait(30)
         self.threads.add(threading.get_ident())
         self.batches.append(len(streams))
+        self.stepped.append(list(streams))
         assert all(stream.ready and not stream.closed for stream in streams)
         if any(stream.poisoned() for stream in streams):
             raise ValueError(SECRET)
