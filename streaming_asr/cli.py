@@ -68,6 +68,9 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--json", action="store_true", help="one JSON object")
     model_option(evaluate)
 
+    # Its options are its own: `main` hands them on before they are looked at here.
+    commands.add_parser("bench", help="measure latency and speed; needs a checkout", add_help=False)
+
     train = commands.add_parser("train", help="train an acoustic model on LibriSpeech-style folders")
     train.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders of *.flac beside *.trans.txt")
     train.add_argument(
@@ -113,6 +116,9 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code (0 done, 1 failed, 2 unusable input)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if list(arguments[:1]) == ["bench"]:
+        return _bench(arguments[1:])
     options = _parser().parse_args(arguments)
     command = {
         "serve": _serve,
@@ -130,6 +136,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away: nothing left to do, and nobody to tell
         sys.stderr.close()
         return EXIT_FAILED
+    except KeyboardInterrupt:
+        return 130
+
+
+def _bench(arguments: Sequence[str]) -> int:
+    import importlib
+
+    checkout = Path(__file__).resolve().parent.parent
+    if not (checkout / "benchmarks" / "__main__.py").is_file():
+        print("streaming-asr bench: runs from a checkout only; what it measures with is not installed", file=sys.stderr)
+        return EXIT_USAGE
+    sys.path.insert(0, str(checkout))
+    try:
+        return int(importlib.import_module("benchmarks.__main__").main(arguments))
     except KeyboardInterrupt:
         return 130
 

@@ -1,0 +1,340 @@
+"""Owns the run that ``make bench`` and ``streaming-asr bench`` make: starts the server, plays, writes the report."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import dataclasses
+import importlib.metadata
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import soundfile
+import torch
+
+from streaming_asr.errors import InputError, StreamingAsrError
+from streaming_asr.evaluate import count_word_errors
+from streaming_asr.lexicon import Lexicon
+from streaming_asr.recognizer import LEXICON_FILE, SHIPPED_MODEL, Recognizer
+from streaming_asr.recordings import find_recordings, read_samples
+
+from .adapters import ADAPTERS
+from .align import Aligner, read_ctm, speech_end
+from .compute import Usage, play_in_process, slope, throughput_against_gemm, usage
+from .replay import Clip, Run, replay
+from .report import page
+from .timeline import Distribution, Timeline, added_latencies, percentile, summarize, word_latencies
+
+ROOT = Path(__file__).resolve().parent.parent
+ADDED_LIMIT_MS = 100.0
+LEVELS = (2, 4, 8, 16, 24, 32, 48, 64, 80, 96, 128, 160, 200, 240, 320, 400)
+LONGEST_SECONDS = 16.0  # of a clip, so that a level of the ramp is short
+START_SECONDS = 180.0
+LABELS = {  # key in "figures": what it is
+    "streams_carried": "streams carried, p95 of added latency ≤ 100 ms",
+    "gemm_share": "network against plain GEMM, best batch",
+    "chunk_p50_ms": "compute for 80 ms of one stream, p50, ms",
+    "chunk_p99_ms": "compute for 80 ms of one stream, p99, ms",
+    "memory_per_stream_kb": "memory a further stream, KB",
+    "start_ms": "start to listening, warm, ms",
+    "wer": "word error rate of the run",
+    "retracted": "share of shown words retracted",
+    "committed_retracted": "committed words retracted",
+    "cut_early": "share of utterances cut early",
+    "endpoint_missing": "ends not found",
+    "words_used": "share of words used",
+    "alignment_bias_ms": "aligned end after end of speech by energy, ms",
+    "failed": "sessions failed",
+    "texts_changed": "clips whose text under load differs from alone",
+}
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="streaming-asr bench", description=__doc__)
+    parser.add_argument("--recordings", type=Path, metavar="DIR", help="audio to play (default: ../shared/speech/eval)")
+    parser.add_argument("--model", type=Path, default=SHIPPED_MODEL, metavar="DIR", help="served, and used to align")
+    parser.add_argument("--alignments", type=Path, metavar="CTM", help="word times from elsewhere instead")
+    parser.add_argument("--url", help="measure a server that runs already")
+    parser.add_argument("--adapter", choices=sorted(ADAPTERS), default="native")
+    parser.add_argument(
+        "--header", action="append", default=[], metavar="NAME:VALUE", help="for the handshake; repeatable"
+    )
+    parser.add_argument("--server-pid", type=int, help="of --url's server, to read its CPU and memory")
+    parser.add_argument("--clips", type=int, default=24, metavar="N", help="recordings to play (default: %(default)s)")
+    parser.add_argument(
+        "--streams", metavar="N,N,…", help=f"levels of the ramp (default: {','.join(map(str, LEVELS))})"
+    )
+    parser.add_argument("--hold-seconds", type=float, default=20.0, help="length of a level (default: %(default)s)")
+    parser.add_argument("--quick", action="store_true", help="2 clips, 2 streams: shows that it works")
+    parser.add_argument("--label", default="", help="the run's name in the report")
+    parser.add_argument("--compare", nargs="*", type=Path, default=[], metavar="JSON", help="other runs, for the page")
+    parser.add_argument("--render", action="store_true", help="only make the page, from the files of --compare")
+    parser.add_argument("--output", type=Path, default=ROOT / "build" / "bench", metavar="DIR")
+    return parser
+
+
+@contextlib.contextmanager
+def serving(model: Path) -> Iterator[tuple[str, int, float]]:
+    """A server of our own on a free port: its URL, its process id, and seconds from start to ``listening``."""
+    command = [sys.executable, "-m", "streaming_asr.cli", "serve", "--port", "0", "--max-sessions", "2000"]
+    began = time.perf_counter()
+    process = subprocess.Popen([*command, "--model", str(model)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline().strip()
+        took = time.perf_counter() - began
+        if not line.startswith("listening on "):
+            raise InputError("the server did not start; it says why above")
+        yield line.removeprefix("listening on "), process.pid, took
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+
+
+def load_clips(options: argparse.Namespace, recognizer: Recognizer) -> tuple[list[Clip], list[float]]:
+    """Clips with word times, spread evenly over the folder, and how late the last aligned end is in each, seconds."""
+    folder = options.recordings or Path("../shared/speech/eval")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; name one with --recordings")
+    try:
+        found = [(item.utterance, item.path, item.words) for item in find_recordings([folder])]
+    except InputError:  # no transcripts: what the model itself makes of a recording stands in for one
+        paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".wav", ".flac", ".ogg", ".mp3"))
+        found = [(path.stem, path, ()) for path in paths]
+    found = [item for item in found if soundfile.info(item[1]).duration <= LONGEST_SECONDS]
+    if not found:
+        raise InputError(f"no recordings of at most {LONGEST_SECONDS:g} s in {folder}")
+    found = found[:: max(1, len(found) // options.clips)][: options.clips]
+    aligner = Aligner(recognizer.model, Lexicon.from_file(options.model / LEXICON_FILE))
+    elsewhere = read_ctm(options.alignments) if options.alignments else {}
+    clips, bias = [], []
+    for name, path, words in found:
+        samples = read_samples(path)
+        bare = Clip(name, samples)
+        words = words or tuple(play_in_process(recognizer, bare).timeline.text.split())
+        reference = elsewhere.get(name, ()) if options.alignments else aligner.align(samples, words)
+        clips.append(Clip(name, samples, reference, words))
+        if reference:
+            bias.append(reference[-1].end - speech_end(samples))
+    return clips, bias
+
+
+def word_error_rate(clips: Sequence[Clip], timelines: Sequence[Timeline]) -> float | None:
+    """Of what a run recognized; None without transcripts."""
+    words = {clip.name: " ".join(clip.words) for clip in clips if clip.words}
+    pairs = [(words[t.recording], t.text) for t in timelines if t.recording in words]
+    return round(count_word_errors(pairs).wer, 5) if pairs else None
+
+
+def level_figures(run: Run, alone: Sequence[Timeline], before: Usage | None, after: Usage | None) -> dict[str, Any]:
+    """One level of the ramp. Only words spoken while all streams were playing count as loaded."""
+    good = [t for t in run.timelines if t.done is not None]
+    audio = sum(t.audio_seconds for t in good)
+    texts = {t.recording: t.text for t in alone}
+    waited = max((t.done for t in good if t.done is not None), default=0.0) - min((t.origin for t in good), default=0.0)
+    return {
+        "streams": run.num_streams,
+        "added": dataclasses.asdict(Distribution.of_seconds(added_latencies(alone, run.timelines, run.window))),
+        "words": dataclasses.asdict(Distribution.of_seconds(w.seconds for t in good for w in word_latencies(t))),
+        "failed": len(run.timelines) - len(good),
+        "errors": sorted({t.error for t in run.timelines if t.error}),
+        "texts_changed": len({t.recording for t in good if texts.get(t.recording, t.text) != t.text}),
+        "audio_seconds": round(audio, 2),
+        "throughput": round(audio / waited, 3) if waited > 0 else 0.0,
+        "server_cpu_cores": round((after.cpu_seconds - before.cpu_seconds) / run.wall_seconds, 3)
+        if before and after
+        else 0.0,
+        "server_rss_mb": round(after.rss_bytes / 1e6, 2) if after else 0.0,
+        "generator": run.health.figures(),
+    }
+
+
+def example(timeline: Timeline) -> dict[str, Any]:
+    """One session for the page; seconds of audio."""
+    return {
+        "recording": timeline.recording,
+        "reference": [dataclasses.asdict(word) for word in timeline.reference],
+        "shown": [
+            {
+                "at": round(m.received - timeline.origin, 3),
+                "kind": m.kind,
+                "words": m.words,
+                "committed": m.num_committed,
+            }
+            for m in timeline.shown
+        ],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were made on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor(),
+        "cores": os.cpu_count(),
+        "load_before": os.getloadavg()[0],
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        **{name: importlib.metadata.version(name) for name in ("torch", "numba", "websockets", "streaming-asr")},
+        "torch_threads": torch.get_num_threads(),
+    }
+
+
+def revision() -> str:
+    """The checkout's commit, marked when files differ from it."""
+    try:
+        done = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"], cwd=ROOT, capture_output=True, text=True
+        )
+    except OSError:
+        return "unknown"
+    return done.stdout.strip() or "unknown"
+
+
+def say(text: str) -> None:
+    """Progress, for people."""
+    print(text, file=sys.stderr, flush=True)
+
+
+async def measure(url: str, pid: int | None, clips: list[Clip], options: argparse.Namespace) -> dict[str, Any]:
+    """One stream alone, with finalize and with endpointing, then more and more of them."""
+    adapter = ADAPTERS[options.adapter]
+    headers = dict(item.split(":", 1) for item in options.header)
+    await replay(url, adapter, clips[:1], headers=headers)  # what the first session pays once is not measured
+    say(f"one stream, {len(clips)} clips, {2 * sum(clip.seconds for clip in clips):.0f} s")
+    alone = await replay(url, adapter, clips, headers=headers)
+    ended = await replay(url, adapter, clips, end="endpoint", headers=headers)
+    if all(timeline.done is None for timeline in alone.timelines):
+        raise InputError(f"no session with {url} came to its end: {alone.timelines[0].error}")
+    summary = summarize(alone.timelines)
+    ends = summarize(ended.timelines)
+    ramp = []
+    past = 0
+    levels = [int(n) for n in options.streams.split(",")] if options.streams else list(LEVELS)
+    for num_streams in levels:
+        before = usage(pid) if pid else None
+        run = await replay(
+            url, adapter, clips, num_streams=num_streams, hold_seconds=options.hold_seconds, headers=headers
+        )
+        level = level_figures(run, alone.timelines, before, usage(pid) if pid else None)
+        ramp.append(level)
+        p95 = level["added"]["percentiles"].get("p95", float("inf"))
+        say(f"{num_streams} streams: p95 of added latency {p95:.0f} ms, {level['throughput']:.1f} s of audio a second")
+        past += p95 > ADDED_LIMIT_MS or level["failed"] > 0
+        if past == 2:  # one level further shows whether throughput collapses
+            break
+    carried = 0
+    for level in ramp:
+        if level["failed"] or not level["added"]["count"] or level["added"]["percentiles"]["p95"] > ADDED_LIMIT_MS:
+            break
+        carried = level["streams"]
+    return {
+        "alone": {
+            **dataclasses.asdict(summary),
+            "endpoint": dataclasses.asdict(ends.endpoint),
+            "cut_early": ends.cut_early,
+            "endpoint_missing": ends.endpoint_missing,
+        },
+        "ramp": ramp,
+        "generator": alone.health.figures(),
+        "example": example(next(t for t in alone.timelines if t.done is not None)),
+        "figures": {
+            "streams_carried": carried,
+            "memory_per_stream_kb": round(slope([(v["streams"], v["server_rss_mb"] * 1000) for v in ramp]), 1)
+            if pid
+            else None,
+            "wer": word_error_rate(clips, alone.timelines),
+            "retracted": summary.retracted,
+            "committed_retracted": summary.committed_retracted,
+            "cut_early": ends.cut_early,
+            "endpoint_missing": ends.endpoint_missing,
+            "words_used": summary.words_used,
+            "failed": summary.failed + ends.failed + sum(level["failed"] for level in ramp),
+            "texts_changed": max((level["texts_changed"] for level in ramp), default=0),
+        },
+    }
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Everything, as one JSON-ready object."""
+    if options.quick:
+        options.clips, options.hold_seconds, options.streams = 2, 3.0, options.streams or "2"
+    result: dict[str, Any] = {
+        "machine": machine(),
+        "revision": revision(),
+        "date": datetime.now(UTC).isoformat("T", "seconds"),
+    }
+    recognizer = Recognizer.load(options.model)
+    clips, bias = load_clips(options, recognizer)
+    played = [play_in_process(recognizer, clip) for clip in clips]
+    costs = [seconds for one in played for seconds in one.chunk_seconds]
+    gemm = throughput_against_gemm(recognizer.model, (1, 8, 32, 64), rounds=5 if options.quick else 200)
+    if options.url:
+        measured = asyncio.run(measure(options.url, options.server_pid, clips, options))
+        start = None
+    else:
+        with serving(options.model):  # fills caches of compiled code and files: the next start is warm
+            pass
+        with serving(options.model) as (url, pid, took):
+            measured = asyncio.run(measure(url, pid, clips, options))
+            start = round(1000 * took, 1)
+    measured["figures"] |= {
+        "gemm_share": max(gemm.values()),
+        "chunk_p50_ms": round(1000 * percentile(costs, 50), 3),
+        "chunk_p99_ms": round(1000 * percentile(costs, 99), 3),
+        "start_ms": start,
+        "alignment_bias_ms": round(1000 * percentile(bias, 50), 1) if bias else None,
+    }
+    unaware = dataclasses.asdict(summarize([one.timeline for one in played]))
+    return {
+        **result,
+        "label": options.label,
+        "quick": options.quick,
+        "adapter": options.adapter,
+        "model": recognizer.name,
+        "clips": len(clips),
+        "audio_seconds": round(sum(clip.seconds for clip in clips), 2),
+        "gemm_share_by_batch": gemm,
+        "unaware": unaware,
+        "labels": LABELS,
+        **measured,
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        results = [] if options.render else [run(options)]
+        results += [json.loads(path.read_text()) for path in options.compare]
+        if not results:
+            raise InputError("--render needs files to render: name them with --compare")
+    except (StreamingAsrError, OSError, ValueError) as error:
+        print(f"streaming-asr bench: {error}", file=sys.stderr)
+        return 2
+    options.output.mkdir(parents=True, exist_ok=True)
+    if not options.render:
+        (options.output / "result.json").write_text(json.dumps(results[0], indent=1) + "\n")
+        for key, label in LABELS.items():
+            print(f"{label}: {results[0]['figures'][key]}")
+    (options.output / "report.html").write_text(page(results), encoding="utf-8")
+    print(f"written: {options.output}/report.html" + ("" if options.render else f" and {options.output}/result.json"))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,161 @@
+"""Owns what is measured without a network: kernels against plain matrix products, compute a chunk, and /proc.
+
+Every clock is passed in. Ratios are of things measured alternately in one process, so that a busy machine slows both.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from streaming_asr.messages import Final, Partial
+
+from .timeline import Shown, Timeline
+
+if TYPE_CHECKING:
+    from streaming_asr.model import AcousticModel, ModelConfig
+    from streaming_asr.recognizer import Recognizer
+
+    from .replay import Clip
+
+Clock = Callable[[], float]
+GATES = {"lstm": 4, "gru": 3, "rnn": 1}
+CHUNK_SECONDS = 0.08
+
+
+def gemm_shapes(config: ModelConfig, batch_size: int) -> list[tuple[int, int, int]]:
+    """(M, K, N) of every matrix product that one step of ``batch_size`` streams cannot do without."""
+    size = config.hidden_size
+    window = (config.context_frames + config.frames_per_step) * config.num_mel_bins
+    recurrent = (batch_size, size, GATES[config.cell] * size)
+    output = (batch_size, size, config.outputs_per_step * config.num_tokens)
+    return [(batch_size, window, size), *[recurrent] * (2 * config.num_layers), output]
+
+
+def alternate(works: Sequence[Callable[[], object]], rounds: int, clock: Clock = time.perf_counter) -> list[float]:
+    """The shortest time of each of ``works``, run in turns ``rounds`` times, seconds: what noise has touched least."""
+    best = [float("inf")] * len(works)
+    for _ in range(rounds):
+        for index, work in enumerate(works):
+            began = clock()
+            work()
+            best[index] = min(best[index], clock() - began)
+    return best
+
+
+def network_step(model: AcousticModel, batch_size: int) -> Callable[[], object]:
+    """One step of the network for so many streams."""
+    config = model.config
+    frames = torch.randn(batch_size, config.frames_per_step, config.num_mel_bins)
+    state = model.initial_state(batch_size)
+
+    def step() -> object:
+        with torch.inference_mode():
+            return model(frames, state)
+
+    return step
+
+
+def plain_products(model: AcousticModel, batch_size: int) -> Callable[[], object]:
+    """The matrix products of one step alone, in the model's precision, each with weights of its own."""
+    dtype = next(model.parameters()).dtype
+    pairs = [
+        (torch.randn(m, k, dtype=dtype), torch.randn(n, k, dtype=dtype).t())
+        for m, k, n in gemm_shapes(model.config, batch_size)
+    ]
+
+    def multiply() -> object:
+        with torch.inference_mode():
+            return [torch.mm(a, b) for a, b in pairs]
+
+    return multiply
+
+
+def throughput_against_gemm(model: AcousticModel, batch_sizes: Iterable[int], rounds: int) -> dict[str, float]:
+    """Share of plain GEMM speed that the network reaches, by batch size; 1 is all of it."""
+    result = {}
+    for batch_size in batch_sizes:
+        network, products = alternate([network_step(model, batch_size), plain_products(model, batch_size)], rounds)
+        result[str(batch_size)] = round(products / network, 4)
+    return result
+
+
+@dataclass(frozen=True)
+class Played:
+    """One clip through the recognizer in this process: its timeline on the audio's own clock, and what each chunk cost.
+
+    In the timeline compute takes no time: latencies are what the algorithm itself needs to hear.
+    """
+
+    timeline: Timeline
+    chunk_seconds: list[float]
+
+
+def play_in_process(recognizer: Recognizer, clip: Clip, clock: Clock = time.perf_counter) -> Played:
+    """Feeds 80 ms at a time."""
+    stream = recognizer.stream()
+    size = round(CHUNK_SECONDS * 16000)
+    shown: list[Shown] = []
+    costs: list[float] = []
+    heard = 0.0
+    for first in range(0, len(clip.samples), size):
+        chunk = clip.samples[first : first + size]
+        began = clock()
+        events = stream.accept(chunk)
+        costs.append(clock() - began)
+        heard += len(chunk) / 16000
+        shown += _shown(events, heard)
+    shown += _shown(stream.finish(), heard)
+    return Played(Timeline(clip.name, 0.0, clip.seconds, tuple(shown), clip.reference, done=heard), costs)
+
+
+def _shown(events: Iterable[object], now: float) -> list[Shown]:
+    shown = []
+    for event in events:
+        if isinstance(event, Partial):
+            committed = event.committed.split()
+            words = (*committed, *event.unstable.split())
+            shown.append(Shown(now, "partial", event.utterance, words, len(committed)))
+        elif isinstance(event, Final):
+            words = tuple(event.text.split())
+            shown.append(Shown(now, "final", event.utterance, words, len(words), event.reason))
+    return shown
+
+
+# --- other processes --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Usage:
+    """Of one process so far: CPU seconds of all its threads, and resident bytes now."""
+
+    cpu_seconds: float
+    rss_bytes: int
+
+
+def parse_stat(stat: str, ticks_per_second: int) -> float:
+    """CPU seconds, user and system, from the text of ``/proc/PID/stat`` (proc(5)); the name may hold anything."""
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / ticks_per_second
+
+
+def usage(pid: int) -> Usage:
+    """Reads /proc. OSError when the process is gone."""
+    folder = Path("/proc") / str(pid)
+    rss_pages = int((folder / "statm").read_text().split()[1])
+    cpu = parse_stat((folder / "stat").read_text(), os.sysconf("SC_CLK_TCK"))
+    return Usage(cpu, rss_pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float:
+    """Of the least-squares line through (x, y); 0 for fewer than two different x."""
+    n = len(points)
+    mean_x, mean_y = sum(x for x, _ in points) / max(1, n), sum(y for _, y in points) / max(1, n)
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0

@@ -1,0 +1,42 @@
+import os
+
+import pytest
+import torch
+
+from benchmarks.compute import alternate, gemm_shapes, network_step, parse_stat, slope, throughput_against_gemm, usage
+from streaming_asr.model import AcousticModel, ModelConfig
+
+CONFIG = ModelConfig(num_layers=2, hidden_size=256)
+
+
+def test_the_products_of_a_step_are_those_of_its_weights() -> None:
+    shapes = gemm_shapes(CONFIG, 4)
+    weights = sum(p.numel() for p in AcousticModel(CONFIG).parameters() if p.dim() == 2)
+    assert sum(k * n for _, k, n in shapes) == weights
+    assert {m for m, _, _ in shapes} == {4}
+
+
+def test_the_shortest_time_counts() -> None:
+    times = iter([0.0, 3.0, 3.0, 4.0, 10.0, 12.0, 12.0, 17.0])
+    assert alternate([lambda: None, lambda: None], 2, lambda: next(times)) == [2.0, 1.0]
+
+
+def test_cpu_seconds_are_read_past_any_process_name() -> None:
+    assert parse_stat("7 (a) b (c)) R 1 1 1 0 -1 0 0 0 0 0 250 50 0 0 20 0", 100) == pytest.approx(3.0)
+    mine = usage(os.getpid())
+    assert mine.cpu_seconds > 0
+    assert mine.rss_bytes > 1e6
+
+
+def test_slope() -> None:
+    assert slope([(1, 5), (2, 7), (3, 9)]) == pytest.approx(2.0)
+    assert slope([(1, 5)]) == 0.0
+
+
+def test_sixteen_streams_in_one_step_cost_less_than_half_of_sixteen_steps() -> None:
+    """The regression guard: a ratio inside one run, of minima of alternating rounds."""
+    torch.manual_seed(0)
+    model = AcousticModel(ModelConfig()).eval().requires_grad_(False)
+    one, sixteen = alternate([network_step(model, 1), network_step(model, 16)], rounds=12)
+    assert sixteen < 0.5 * 16 * one
+    assert throughput_against_gemm(model, [16], rounds=12)["16"] > 0.1
