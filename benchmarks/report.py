@@ -90,7 +90,7 @@ def timeline_plot(timeline: Mapping[str, Any]) -> str:
     reference, shown = timeline["reference"], timeline["shown"]
     if not shown:
         return '<p class="note">nothing was shown</p>'
-    end = max([word["end"] for word in reference] + [message["at"] for message in shown]) + 0.1
+    end: float = max([word["end"] for word in reference] + [message["at"] for message in shown]) + 0.1
     width, row = 980, 17
     left, right = 60, 20
     height = 66 + row * len(shown)
