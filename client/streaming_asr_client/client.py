@@ -224,6 +224,8 @@ async def connect(
             compression=None,  # PCM does not deflate; it would only cost both sides CPU
             proxy=None if _is_loopback(url) else True,
             open_timeout=open_timeout_seconds,
+            # A ping waits behind the audio that a busy server has not read yet: its answer says nothing about life.
+            ping_timeout=None,
             close_timeout=2.0,
         )
     except (OSError, EOFError, WebSocketException) as failure:
