@@ -31,6 +31,7 @@ from ..recordings import Recording, find_recordings
 from ..tokens import NUM_TOKENS, PHONE_ID
 from .ctc_crf import ctc_crf_loss, estimate_bigram
 from .data import NO_AUGMENTATION, Augmentation, FeatureCache, augment, length_buckets
+from .g2p import edit_distance
 
 logger = logging.getLogger(__name__)
 
@@ -370,7 +371,7 @@ class Trainer:
                 ):
                     path = row[:length]
                     found = [c for i, c in enumerate(path) if c and (i == 0 or path[i - 1] != c)]
-                    errors, phones = errors + _edit_distance(found, target[:size]), phones + size
+                    errors, phones = errors + edit_distance(found, target[:size]), phones + size
         return {"dev_ctc": loss / frames, "dev_per": errors / phones}
 
     def _log(self, **values: float) -> None:
@@ -380,15 +381,6 @@ class Trainer:
             logger.info("%s", line)
             with open(self.folder / "log.jsonl", "a") as file:
                 file.write(line + "\n")
-
-
-def _edit_distance(a: list[int], b: list[int]) -> int:
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        diagonal, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            diagonal, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, diagonal + (x != y))
-    return row[-1]
 
 
 def _cpu_has_bf16() -> bool:
