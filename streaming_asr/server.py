@@ -34,6 +34,7 @@ from . import messages
 from .engine import MAX_BACKLOG_SECONDS, MAX_BATCH, Engine, EngineRecognizer, Handle
 from .errors import ClientError, InputError
 from .messages import Event, ServerMessage
+from .origins import Origins
 from .protocols.adapter import Adapter, Frame, Handshake, Mark, Note, Output, Write
 from .protocols.deepgram import DeepgramAdapter
 from .protocols.native import NativeAdapter, write_message
@@ -306,11 +307,12 @@ def _as_bytes(frame: Frame) -> bytes:
 
 class Server:
     """Serves one recognizer, on the running event loop: all protocols that have a path on one address, and others on
-    ports of their own.
+    ports of their own. Raises `InputError` for options that cannot be.
     """
 
     def __init__(self, recognizer: EngineRecognizer, options: ServerOptions) -> None:
         self._options = options
+        self._origins = Origins(options.host, options.allow_origins)
         self._model = ModelInfo(recognizer.name, recognizer.chunk_ms, recognizer.language)
         self._engine = Engine(recognizer, options.max_batch, options.max_backlog_seconds)
         self._conversations: dict[_Conversation, asyncio.Task[Any]] = {}
@@ -418,14 +420,15 @@ class Server:
         self, connection: ServerConnection, request: Request, adapter: type[Adapter] | None
     ) -> Response | None:
         """Answers a request that is not to become a session; `None` lets the handshake go on."""
+        refusal = self._origins.refusal(request.headers.get_all("Host"), request.headers.get_all("Origin"))
+        if refusal is not None:
+            return connection.respond(HTTPStatus.FORBIDDEN, refusal + "\n")
         path = urlsplit(request.path).path
         if path == HEALTH_PATH:
             return connection.respond(HTTPStatus.OK, "ok\n")
         adapter = adapter or PATHS.get(path)
         if adapter is None:
             return connection.respond(HTTPStatus.NOT_FOUND, f"nothing here; streams are at {', '.join(PATHS)}\n")
-        if not self._allows(request):
-            return connection.respond(HTTPStatus.FORBIDDEN, "web pages of this origin may not connect\n")
         if self.num_sessions >= self._options.max_sessions:
             response = connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, self._full + "\n")
             response.headers["Retry-After"] = "5"
@@ -439,15 +442,6 @@ class Server:
     @property
     def _full(self) -> str:
         return f"the server carries {self._options.max_sessions} sessions already; try again later"
-
-    def _allows(self, request: Request) -> bool:
-        """Whether no web page asks, or one of ours: else any page in a browser nearby could listen in."""
-        allowed = self._options.allow_origins
-        hosts = [host.lower() for host in request.headers.get_all("Host")]
-        return all(
-            "*" in allowed or origin in allowed or urlsplit(origin).netloc.lower() in hosts
-            for origin in request.headers.get_all("Origin")
-        )
 
     async def _converse(self, connection: ServerConnection, adapter: type[Adapter] | None) -> None:
         assert connection.request is not None

@@ -282,6 +282,7 @@ def test_plain_http() -> None:
         ("https://app.example", ("https://app.example",), None),
         ("https://other.example", ("https://app.example",), 403),
         ("https://other.example", ("*",), None),
+        ("http://[", (), 403),
     ],
 )
 def test_web_pages_from_elsewhere_are_kept_out(
@@ -298,6 +299,18 @@ def test_web_pages_from_elsewhere_are_kept_out(
             async with client(server, origin=sent) as connection:
                 await connection.send(START)
                 assert (await receive(connection))["type"] == "ready"
+
+    run(test)
+
+
+def test_a_page_whose_name_was_made_to_resolve_to_this_machine_is_kept_out() -> None:
+    async def test() -> None:
+        async with serving() as server:
+            port = server.url.rpartition(":")[2]
+            with pytest.raises(InvalidStatus) as caught:
+                await client(server, origin=f"http://evil.example:{port}", additional_headers={"Host": "evil.example"})
+            assert caught.value.response.status_code == 403
+            assert b"--allow-origin" in (caught.value.response.body or b"")
 
     run(test)
 
