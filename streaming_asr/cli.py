@@ -54,8 +54,31 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="time for open sessions on SIGTERM (default: %(default)s)",
     )
+    serve.add_argument("--keys", type=Path, metavar="FILE", help="let nobody in without a key of this file")
+    serve.add_argument(
+        "--insecure", action="store_true", help="let anybody in, also from beyond this machine, without --keys"
+    )
+    serve.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve TLS (wss) with this certificate chain, PEM")
+    serve.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, PEM, if not in the same file")
+    serve.add_argument(
+        "--max-sessions-per-address", type=int, metavar="N", help="refuse further ones (default: no limit)"
+    )
     serve.add_argument("--verbose", action="store_true", help="log sessions as they come and go")
     model_option(serve)
+
+    keys = commands.add_parser("keys", help="add, list and revoke the API keys of a server")
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    add = actions.add_parser("add", help="make a key and print it, this once; the file keeps its hash")
+    add.add_argument("name", metavar="NAME", help="whose it is, or what for")
+    add.add_argument("--max-sessions", type=int, metavar="N", help="at once (default: no limit)")
+    add.add_argument(
+        "--audio-seconds-per-hour", type=float, metavar="S", help="a budget that fills up steadily (default: no limit)"
+    )
+    listing = actions.add_parser("list", help="names, dates and limits")
+    revoke = actions.add_parser("revoke", help="a running server ends its sessions within seconds")
+    revoke.add_argument("name", metavar="NAME")
+    for action in (add, listing, revoke):
+        action.add_argument("--keys", type=Path, required=True, metavar="FILE", help="the file that serve --keys reads")
 
     transcribe = commands.add_parser("transcribe", help="transcribe files")
     transcribe.add_argument("files", nargs="+", type=Path, metavar="FILE")
@@ -122,6 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     command = {
         "serve": _serve,
+        "keys": _keys,
         "transcribe": _transcribe,
         "evaluate": _evaluate,
         "train": _train,
@@ -173,9 +197,32 @@ def _serve(options: argparse.Namespace) -> int:
             drain_seconds=options.drain_seconds,
             vosk_port=options.vosk_port,
             sherpa_port=options.sherpa_port,
+            keys=options.keys,
+            insecure=options.insecure,
+            tls_certificate=options.tls_cert,
+            tls_key=options.tls_key,
+            max_sessions_per_address=options.max_sessions_per_address,
         ),
         verbose=options.verbose,
     )
+
+
+def _keys(options: argparse.Namespace) -> int:
+    from .keys import add_key, read_keys, revoke_key
+
+    match options.action:
+        case "add":
+            print(add_key(options.keys, options.name, options.max_sessions, options.audio_seconds_per_hour))
+            print("this is the only time that the key is shown", file=sys.stderr)
+        case "revoke":
+            revoke_key(options.keys, options.name)
+        case "list":
+            for key in read_keys(options.keys).values():
+                sessions = f"{key.max_sessions} sessions" if key.max_sessions else "any sessions"
+                hour = key.audio_seconds_per_hour
+                audio = f"{hour:g} s of audio an hour" if hour else "any audio"
+                print(f"{key.name}\t{key.created}\t{sessions}\t{audio}")
+    return EXIT_OK
 
 
 def _transcribe(options: argparse.Namespace) -> int:

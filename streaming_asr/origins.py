@@ -12,6 +12,7 @@ import ipaddress
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from .access import is_loopback
 from .errors import InputError
 
 ANY = "*"
@@ -26,7 +27,7 @@ class Origins:
     def __init__(self, listen_host: str, allowed: Sequence[str] = ()) -> None:
         self._allowed = {_normalize(origin) for origin in allowed}
         self._names = {urlsplit(origin).hostname for origin in self._allowed} | {listen_host.lower()}
-        self._is_loopback = _is_loopback(listen_host)
+        self._is_loopback = is_loopback(listen_host)
 
     def refusal(self, hosts: Sequence[str], origins: Sequence[str]) -> str | None:
         """Why a request with these values of `Host` and `Origin` must not be answered, in words; `None`: it may be.
@@ -80,7 +81,3 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _is_loopback(host: str) -> bool:
-    return host == "localhost" or (_is_address(host) and ipaddress.ip_address(host).is_loopback)

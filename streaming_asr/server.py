@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -31,8 +32,11 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from . import messages
+from .access import is_loopback
 from .engine import MAX_BACKLOG_SECONDS, MAX_BATCH, Engine, EngineRecognizer, Handle
 from .errors import ClientError, InputError
+from .gate import Gate, Visitor, http_headers, http_status
+from .keys import KeyRing
 from .messages import Event, ServerMessage
 from .origins import Origins
 from .protocols.adapter import Adapter, Frame, Handshake, Mark, Note, Output, Write
@@ -42,6 +46,7 @@ from .protocols.openai_realtime import OpenAIAdapter
 from .protocols.sherpa_onnx import SherpaOnnxAdapter
 from .protocols.vosk import VoskAdapter
 from .session import Close, Flush, Limits, ModelInfo, Open, Push, Session, State
+from .tls import ServerTls
 
 logger = logging.getLogger(__name__)
 # At debug level websockets writes frames out; this keeps it from doing so whatever the root logger's level is.
@@ -59,6 +64,7 @@ MAX_QUEUED_FRAMES = 8  # received and not yet looked at, a session
 MAX_QUEUED_MESSAGES = 256  # recognized and not yet sent, a session: from here on its audio waits
 HANDSHAKE_SECONDS = 10.0
 CLOSE_SECONDS = 5.0  # for a client to answer a close
+HOUSEKEEPING_SECONDS = 1.0  # between two looks at the key file
 FLUSH_SECONDS = 5.0  # for the last finals, after the time that sessions had to end by themselves
 MAX_CLOSE_REASON_BYTES = 123  # RFC 6455, 5.5: 125 with the code
 
@@ -78,6 +84,20 @@ class ServerOptions:
     allow_origins: tuple[str, ...] = ()  # web pages from elsewhere that may connect; "*" for all
     vosk_port: int | None = None  # its clients by convention ask for no path; None keeps it closed
     sherpa_port: int | None = None  # the same
+    keys: Path | None = None  # key file; None asks nobody for a key
+    insecure: bool = False  # whether anybody may come in from beyond this machine
+    tls_certificate: Path | None = None  # PEM
+    tls_key: Path | None = None  # PEM; None: in the certificate's file
+    max_sessions_per_address: int | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.insecure or self.keys is not None or is_loopback(self.host)):
+            raise InputError(
+                f"anybody who reaches {self.host or 'any address'} could come in: give a key file "
+                "(`streaming-asr keys add`), or say that they may (`--insecure`)"
+            )
+        if self.tls_key is not None and self.tls_certificate is None:
+            raise InputError("a TLS key needs its certificate")
 
 
 # --- what waits to be sent -----------------------------------------------------------------------------------------
@@ -148,6 +168,7 @@ class _Connection(ServerConnection):
     def __init__(self, protocol: ServerProtocol, *args: Any, **kwargs: Any) -> None:
         super().__init__(protocol, *args, **kwargs)
         self.write: Callable[[ServerMessage], list[Write]] = lambda message: [write_message(message)]
+        self.visitor = Visitor("")
         fail = protocol.fail
 
         def explain_and_fail(code: int, reason: str = "") -> None:
@@ -164,13 +185,15 @@ class _Conversation:
 
     def __init__(
         self,
-        connection: ServerConnection,
+        connection: _Connection,
         adapter: type[Adapter],
+        gate: Gate,
         engine: Engine,
         model: ModelInfo,
         options: ServerOptions,
     ) -> None:
         self._connection = connection
+        self._gate = gate
         self._engine = engine
         self._options = options
         idle_seconds = min(options.idle_timeout_seconds, adapter.idle_timeout_seconds or options.idle_timeout_seconds)
@@ -192,6 +215,10 @@ class _Conversation:
         """Settles what was said and closes with 1001."""
         self._perform(self._adapter.go_away())
 
+    def check_key(self) -> None:
+        """Ends the session if its key is no longer good."""
+        self._spend(0.0)
+
     def abort(self) -> None:
         """Cuts the connection."""
         self._connection.transport.abort()
@@ -205,7 +232,9 @@ class _Conversation:
             self._perform(self._adapter.open())
             while True:
                 frame = await self._receive()
+                before = self._session.audio_seconds
                 self._perform(self._adapter.tick() if frame is None else self._adapter.receive(frame))
+                self._spend(self._session.audio_seconds - before)
                 if await self._wait_capacity():
                     self._session.keep_alive()  # it was not the client that was idle
         except ConnectionClosed:
@@ -223,6 +252,12 @@ class _Conversation:
                 self._session.audio_seconds,
                 self._session.utterances,
             )
+
+    def _spend(self, audio_seconds: float) -> None:
+        try:
+            self._gate.spend(self._connection.visitor, audio_seconds)
+        except ClientError as error:
+            self._perform(self._adapter.end(error))
 
     async def _receive(self) -> Frame | None:
         """The next frame, or `None` when the session's deadline has come."""
@@ -317,16 +352,21 @@ class Server:
         self._engine = Engine(recognizer, options.max_batch, options.max_backlog_seconds)
         self._conversations: dict[_Conversation, asyncio.Task[Any]] = {}
         self._servers: dict[str, WebSocketServer] = {}  # by the protocol's name; "native" is the address with paths
+        self._keys = KeyRing(options.keys, time.monotonic) if options.keys is not None else None
+        self._gate = Gate(self._keys, options.max_sessions_per_address)
+        certificate = options.tls_certificate
+        self._tls = ServerTls(certificate, options.tls_key) if certificate is not None else None
+        self._housekeeping: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
-        """Where it listens, ``ws://HOST:PORT``."""
+        """Where it listens, ``ws://HOST:PORT``, or ``wss``."""
         return self.url_of(NativeAdapter.name)
 
     def url_of(self, protocol: str) -> str:
         """Where the port of this protocol's own listens."""
         host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
-        return f"ws://{host}:{next(iter(self._servers[protocol].sockets)).getsockname()[1]}"
+        return f"{'ws' if self._tls is None else 'wss'}://{host}:{next(iter(self._servers[protocol].sockets)).getsockname()[1]}"
 
     @property
     def num_sessions(self) -> int:
@@ -351,6 +391,26 @@ class Server:
             self._stop_listening()
             raise
         self._engine.start()
+        if self._keys is not None and self._tls is None and not is_loopback(options.host):
+            logger.warning("keys and speech come without TLS: keep the way here private, or give a certificate")
+        self._housekeeping = asyncio.create_task(self._keep_house())
+
+    def reload(self) -> None:
+        """Reads key file and certificate anew; what cannot be used is logged, and what was good before stays."""
+        for source in (self._keys, self._tls):
+            try:
+                if source is not None:
+                    source.reload()
+            except InputError as error:
+                logger.error("not reloaded: %s", error)
+        for conversation in list(self._conversations):
+            conversation.check_key()
+
+    async def _keep_house(self) -> None:
+        while True:
+            await asyncio.sleep(HOUSEKEEPING_SECONDS)
+            if self._keys is not None and self._keys.has_changed():
+                self.reload()
 
     async def _listen(self, port: int, adapter: type[Adapter] | None) -> None:
         """On this port every path leads to `adapter`; `None`: as `PATHS` says."""
@@ -373,6 +433,8 @@ class Server:
                 open_timeout=HANDSHAKE_SECONDS,
                 close_timeout=CLOSE_SECONDS,
                 server_header=None,
+                ssl=self._tls.context if self._tls is not None else None,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls is not None else None,
                 logger=_wire_logger,
             )
         except OSError as error:
@@ -389,6 +451,9 @@ class Server:
         `hurry` cuts the first wait short.
         """
         self._stop_listening()
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+            await asyncio.wait([self._housekeeping])
         for conversation in list(self._conversations):
             if conversation.is_waiting_for_start:
                 conversation.go_away()
@@ -429,39 +494,44 @@ class Server:
         adapter = adapter or PATHS.get(path)
         if adapter is None:
             return connection.respond(HTTPStatus.NOT_FOUND, f"nothing here; streams are at {', '.join(PATHS)}\n")
-        if self.num_sessions >= self._options.max_sessions:
-            response = connection.respond(HTTPStatus.SERVICE_UNAVAILABLE, self._full + "\n")
-            response.headers["Retry-After"] = "5"
-            return response
+        assert isinstance(connection, _Connection)
         try:
+            address, *_ = connection.remote_address or ("",)
+            connection.visitor = self._gate.admit(request.headers, urlsplit(request.path).query, address)
+            self._check_room()
             adapter.check(_handshake(request), self._model)
         except ClientError as error:
-            return connection.respond(HTTPStatus.BAD_REQUEST, adapter.refusal(error))
+            response = connection.respond(http_status(error), adapter.refusal(error))
+            response.headers.update(http_headers(error))
+            return response
         return None
 
-    @property
-    def _full(self) -> str:
-        return f"the server carries {self._options.max_sessions} sessions already; try again later"
+    def _check_room(self) -> None:
+        if self.num_sessions >= self._options.max_sessions:
+            words = f"the server carries {self._options.max_sessions} sessions already; try again later"
+            raise ClientError("server_full", words, 1013)
 
     async def _converse(self, connection: ServerConnection, adapter: type[Adapter] | None) -> None:
         assert connection.request is not None
         assert isinstance(connection, _Connection)
         adapter = adapter or PATHS[urlsplit(connection.request.path).path]
-        conversation = _Conversation(connection, adapter, self._engine, self._model, self._options)
+        conversation = _Conversation(connection, adapter, self._gate, self._engine, self._model, self._options)
         connection.write = conversation.write
-        if self.num_sessions >= self._options.max_sessions:  # several handshakes were under way at once
-            with contextlib.suppress(ConnectionClosed):
-                for written in conversation.write(messages.Error("server_full", self._full)):
-                    await connection.send(written.data)
-                await connection.close(1013, "server_full")
-            return
         task = asyncio.current_task()
         assert task is not None
-        self._conversations[conversation] = task
         try:
-            await conversation.run()
-        finally:
-            del self._conversations[conversation]
+            self._check_room()  # several handshakes were under way at once
+            with self._gate.session(connection.visitor):
+                self._conversations[conversation] = task
+                try:
+                    await conversation.run()
+                finally:
+                    del self._conversations[conversation]
+        except ClientError as error:
+            with contextlib.suppress(ConnectionClosed):
+                for written in conversation.write(messages.Error(error.code, error.message)):
+                    await connection.send(written.data)
+                await connection.close(error.close_code, error.code)
 
 
 async def serve(
@@ -469,16 +539,16 @@ async def serve(
     options: ServerOptions,
     stop: asyncio.Event,
     hurry: asyncio.Event | None = None,
-    announce: Callable[[str], None] = lambda url: None,
+    announce: Callable[[Server], None] = lambda server: None,
 ) -> None:
-    """Serves until `stop` is set, then drains. Calls `announce` with the address when clients can connect.
+    """Serves until `stop` is set, then drains. Calls `announce` when clients can connect.
 
     `hurry` cuts the time short that sessions have to end by themselves. Raises `InputError` when the address cannot
     be used.
     """
     server = Server(recognizer, options)
     await server.start()
-    announce(server.url)
+    announce(server)
     await stop.wait()
     await server.drain(hurry)
 
@@ -487,7 +557,7 @@ def run_server(load: Callable[[], EngineRecognizer], options: ServerOptions, ver
     """Loads, serves until SIGTERM or SIGINT, drains; the exit code. A second signal stops waiting for clients.
 
     Prints one line on stdout, ``listening on ws://HOST:PORT``; logs go to stderr, sessions' comings and goings if
-    `verbose`.
+    `verbose`. SIGHUP rereads keys and certificate.
     """
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
@@ -503,11 +573,12 @@ def run_server(load: Callable[[], EngineRecognizer], options: ServerOptions, ver
 
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, on_signal)
-        await serve(recognizer, options, stop, hurry, _print_address)
+
+        def announce(server: Server) -> None:
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload)
+            print(f"listening on {server.url}", flush=True)
+
+        await serve(recognizer, options, stop, hurry, announce)
 
     asyncio.run(main())
     return 0
-
-
-def _print_address(url: str) -> None:
-    print(f"listening on {url}", flush=True)

@@ -309,7 +309,11 @@ class Session:
             return []
         seconds = self.limits.idle_timeout_seconds
         words = f"neither audio nor a message for {seconds:g} s; send keepalive while there is no audio"
-        return self._end(Close(1008, "idle"), messages.Error("idle", words))
+        return self.end("idle", words)
+
+    def end(self, code: str, message: str, close_code: int = 1008) -> list[Action]:
+        """Ends the session with an error; what was said until now is settled before it."""
+        return self._end(Close(close_code, code), messages.Error(code, message))
 
     def go_away(self) -> list[Action]:
         """Ends the session from the server's side: what was said is settled, then 1001."""

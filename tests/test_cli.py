@@ -15,7 +15,8 @@ BIN = Path(sys.executable).parent
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["serve"], ["transcribe"], ["evaluate"], ["train"], ["build-lm"], ["export-model"]]
+    "command",
+    [[], ["serve"], ["transcribe"], ["evaluate"], ["train"], ["build-lm"], ["export-model"], ["keys"], ["keys", "add"]],
 )
 def test_every_command_explains_itself(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:
@@ -52,6 +53,27 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.
     assert "missing is not a folder" in captured.err
     assert main(["transcribe", "--model", str(tmp_path), "x.wav"]) == 2
     assert "config.json" in capsys.readouterr().err
+
+
+def test_keys_are_shown_once_and_listed_without_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = ["--keys", str(tmp_path / "keys.json")]
+    assert main(["keys", "add", "anna", "--max-sessions", "2", *file]) == 0
+    key = capsys.readouterr().out.strip()
+    assert key.startswith("sasr_")
+    assert main(["keys", "add", "anna", *file]) == 2
+    assert main(["keys", "list", *file]) == 0
+    listed = capsys.readouterr().out
+    assert "anna\t" in listed
+    assert "2 sessions\tany audio" in listed
+    assert key not in listed
+    assert main(["keys", "revoke", "anna", *file]) == 0
+    assert main(["keys", "list", *file]) == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_nobody_is_served_beyond_this_machine_by_accident(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["serve", "--host", "0.0.0.0"]) == 2
+    assert "--insecure" in capsys.readouterr().err
 
 
 def test_unknown_command_is_exit_code_2() -> None:

@@ -11,7 +11,8 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TextIO
 
 from .client import DEFAULT_URL, connect
@@ -25,6 +26,7 @@ EXIT_OK, EXIT_SERVER, EXIT_USAGE = 0, 1, 2
 EXIT_SIGNAL = 128  # plus the signal's number, as shells count
 DRAIN_SECONDS = 5.0  # how long the server has, after Ctrl-C, for the last words
 PROGRAM = "streaming-asr-mic"
+KEY_VARIABLE = "STREAMING_ASR_KEY"
 
 _DESCRIPTION = """\
 Sends sound from the microphone (or a file) to a streaming_asr server and prints what it hears: live on a terminal,
@@ -48,6 +50,9 @@ def argument_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--fast", action="store_true", help="with --file: as fast as it goes, not at the pace of speech"
+    )
+    parser.add_argument(
+        "--key-file", metavar="F", type=Path, help=f"where the server's API key is written (default: ${KEY_VARIABLE})"
     )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="json: each event as a line of JSON")
     return parser
@@ -147,11 +152,26 @@ def _open_source(options: argparse.Namespace, notice: Callable[[str], None]) -> 
     return MicrophoneSource(options.device, on_loss=notice)
 
 
+def _read_key(path: Path | None, environment: Mapping[str, str]) -> str | None:
+    """Not an option of its own: other users of a machine can read what a program was started with."""
+    if path is None:
+        return environment.get(KEY_VARIABLE) or None
+    try:
+        return path.read_text().strip()
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"no API key in {path}: {error}") from error
+
+
 async def stream(options: argparse.Namespace, terminal: Terminal, interrupts: Interrupts) -> None:
     """From the first block of sound to ``done``. Raises `ClientError`."""
     async with (
         _open_source(options, terminal.notice) as source,
-        connect(options.server, sample_rate=source.sample_rate, channels=source.channels) as session,
+        connect(
+            options.server,
+            sample_rate=source.sample_rate,
+            channels=source.channels,
+            key=_read_key(options.key_file, os.environ),
+        ) as session,
     ):
         loop = asyncio.get_running_loop()
         terminal.write(terminal.view.show(session.ready, terminal.columns()))

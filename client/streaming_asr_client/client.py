@@ -74,6 +74,8 @@ def explain_connect_failure(url: str, failure: Exception) -> ClientError:
             return ServerFull(url)
         case InvalidStatus() if failure.response.status_code == 404:
             return ConnectionFailed(f"there is a server, but nothing at {url} (HTTP 404); the path should be {PATH}")
+        case InvalidStatus() if failure.response.status_code == 401:
+            return ConnectionFailed(f"the server at {url} asks for an API key, and was given none that is good")
         case InvalidStatus():
             return ConnectionFailed(f"the server at {url} refuses: HTTP {failure.response.status_code}")
         case InvalidMessage() | EOFError():
@@ -209,9 +211,12 @@ async def connect(
     words: bool = True,
     nbest: int = 1,
     endpointing: Endpointing | None = None,
+    key: str | None = None,
     open_timeout_seconds: float = 10.0,
 ) -> AsyncIterator[StreamingClient]:
     """Opens a session and waits until the server is ready; closes it at the end, whatever happened.
+
+    `key`: an API key, for a server that asks for one.
 
     Raises `UsageError` for a malformed URL, `ConnectionFailed`, `ServerFull` or `ServerError` when there is no session.
     """
@@ -221,6 +226,7 @@ async def connect(
     try:
         websocket = await websocket_connect(
             url,
+            additional_headers={} if key is None else {"Authorization": f"Bearer {key}"},
             compression=None,  # PCM does not deflate; it would only cost both sides CPU
             proxy=None if _is_loopback(url) else True,
             open_timeout=open_timeout_seconds,

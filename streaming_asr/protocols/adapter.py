@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from .. import messages
+from ..access import KEY_SUBPROTOCOLS
 from ..errors import ClientError
 from ..messages import Event, ServerMessage
 from ..session import Action, Close, Flush, ModelInfo, Open, Push, Send, Session, State
@@ -62,7 +63,8 @@ class Adapter(abc.ABC):
     """
 
     name: ClassVar[str]
-    subprotocols: ClassVar[tuple[str, ...]] = ()  # accepted in the WebSocket handshake, best first
+    # Accepted in the WebSocket handshake, best first. Browsers put their key beside one, and it is not echoed.
+    subprotocols: ClassVar[tuple[str, ...]] = KEY_SUBPROTOCOLS
     idle_timeout_seconds: ClassVar[float | None] = None  # the protocol's own, where it has one
 
     def __init__(self, session: Session, handshake: Handshake) -> None:
@@ -75,7 +77,7 @@ class Adapter(abc.ABC):
 
     @classmethod
     def refusal(cls, error: ClientError) -> str:
-        """The body of the HTTP answer to what `check` refused."""
+        """The body of the HTTP answer to a client that was refused."""
         return error.message + "\n"
 
     # --- from the client ---
@@ -113,6 +115,10 @@ class Adapter(abc.ABC):
     def go_away(self) -> list[Output]:
         """The server ends the session; what was said is settled."""
         return self._write_all(self.session.go_away())
+
+    def end(self, error: ClientError) -> list[Output]:
+        """The client may not go on; what was said is settled."""
+        return self._write_all(self.session.end(error.code, error.message, error.close_code))
 
     def fail(self, code: str, message: str) -> list[Output]:
         """The server is at fault."""

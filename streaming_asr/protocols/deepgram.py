@@ -21,6 +21,14 @@ ENCODINGS: dict[str, messages.Encoding] = {
     "mulaw": "mulaw",
     "alaw": "alaw",
 }
+REFUSALS = {
+    "unauthorized": "INVALID_AUTH",
+    "key_revoked": "INVALID_AUTH",
+    "key_sessions": "TOO_MANY_REQUESTS",
+    "key_audio": "TOO_MANY_REQUESTS",
+    "address_sessions": "TOO_MANY_REQUESTS",
+    "server_full": "SERVICE_UNAVAILABLE",
+}
 SERVED_OPTIONS = frozenset(
     {
         "encoding",
@@ -124,10 +132,9 @@ class Options:
 
 
 class DeepgramAdapter(Adapter):
-    """``/v1/listen``. Keys are not asked for; `Options` are read from the query."""
+    """``/v1/listen``. `Options` are read from the query."""
 
     name = "deepgram"
-    subprotocols = ("token", "bearer")  # the key that browsers put beside it is not echoed
     idle_timeout_seconds = IDLE_SECONDS
 
     def __init__(self, session: Session, handshake: Handshake) -> None:
@@ -143,7 +150,7 @@ class DeepgramAdapter(Adapter):
     @classmethod
     def refusal(cls, error: ClientError) -> str:
         """As Deepgram says it."""
-        return to_json({"err_code": "INVALID_QUERY_PARAMETER", "err_msg": error.message})
+        return to_json({"err_code": REFUSALS.get(error.code, "INVALID_QUERY_PARAMETER"), "err_msg": error.message})
 
     def greet(self) -> Sequence[Step]:
         """The query says all that there is to know."""

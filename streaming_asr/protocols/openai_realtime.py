@@ -16,6 +16,7 @@ from typing import Any
 import msgspec
 
 from .. import messages
+from ..access import KEY_SUBPROTOCOLS
 from ..errors import ClientError
 from ..messages import Endpointing, Error, Final, Partial, ServerMessage, SpeechStarted
 from ..session import Action, Session, State, check_start
@@ -90,10 +91,10 @@ class Item:
 
 
 class OpenAIAdapter(Adapter):
-    """``/v1/realtime?intent=transcription``. Keys are not asked for; models' names are taken and ignored."""
+    """``/v1/realtime?intent=transcription``. Models' names are taken and ignored."""
 
     name = "openai"
-    subprotocols = ("realtime",)  # browsers put their key beside it; it is not echoed
+    subprotocols = ("realtime", *KEY_SUBPROTOCOLS)
 
     def __init__(self, session: Session, handshake: Handshake) -> None:
         super().__init__(session, handshake)
@@ -106,6 +107,12 @@ class OpenAIAdapter(Adapter):
         self._between: Item | None = None  # whose words come after that, and still before that final
         self._num_items = self._num_events = 0
         self._has_audio = False  # since the last commit
+
+    @classmethod
+    def refusal(cls, error: ClientError) -> str:
+        """As OpenAI says it."""
+        code = "invalid_api_key" if error.code == "unauthorized" else error.code
+        return to_json({"error": {"type": "invalid_request_error", "code": code, "message": error.message}})
 
     def greet(self) -> Sequence[Step]:
         """The server speaks first."""

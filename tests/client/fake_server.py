@@ -24,6 +24,7 @@ UTTERANCE_WORDS = 8
 class Recorded:
     """What one client did."""
 
+    authorization: str | None = None
     start: dict[str, Any] = field(default_factory=dict)
     audio: bytearray = field(default_factory=bytearray)
     messages: list[dict[str, Any]] = field(default_factory=list)
@@ -139,7 +140,8 @@ class FakeServer:
         return None if request.path == "/v1/stream" else connection.respond(HTTPStatus.NOT_FOUND, "")
 
     async def _handle(self, connection: ServerConnection) -> None:
-        recorded = Recorded()
+        assert connection.request is not None
+        recorded = Recorded(connection.request.headers.get("Authorization"))
         with self.changed:
             self.clients.append(recorded)
             self.changed.notify_all()

@@ -69,6 +69,14 @@ def test_json_is_one_object_a_line_for_every_event(mic: Mic, noise_wav: Path) ->
     assert (err, process.returncode) == ("", 0)
 
 
+def test_a_key_comes_from_a_file(mic: Mic, noise_wav: Path, tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sasr_k\n")
+    with FakeServer() as server:
+        process = mic("--server", server.url, "--file", str(noise_wav), "--fast", "--key-file", str(tmp_path / "key"))
+        process.communicate(timeout=30)
+    assert server.clients[0].authorization == "Bearer sasr_k"
+
+
 def test_raw_stdin(mic: Mic) -> None:
     sound = bytes(range(256)) * 125  # 1 s
     with FakeServer() as server:
@@ -186,6 +194,7 @@ async def babble(server: FakeServer, connection: ServerConnection, recorded: Rec
         (vanish, None, "the connection broke off (close code 1006, URL)"),
         (babble, None, "the server sent something that is not JSON: 'hello!'"),
         (recognize, HTTPStatus.SERVICE_UNAVAILABLE, "the server at URL is full; try again in a moment"),
+        (recognize, HTTPStatus.UNAUTHORIZED, "the server at URL asks for an API key, and was given none that is good"),
         (recognize, HTTPStatus.FORBIDDEN, "the server at URL refuses: HTTP 403"),
     ],
 )
@@ -231,6 +240,7 @@ def test_no_server(mic: Mic, noise_wav: Path) -> None:
         (["--file", "."], "cannot read .: Is a directory"),
         (["--file", __file__], "is no 16-bit PCM WAV file"),
         (["--server", "ws://[", "--file", "-"], "'ws://[' is no server address"),
+        (["--file", "-", "--key-file", "missing.key"], "no API key in missing.key"),
         (["--fast"], "--fast goes with --file"),
         (["--file", "-", "--device", "3"], "not allowed with argument --file"),
     ],
