@@ -1,6 +1,7 @@
 """Owns the training data: LibriSpeech-style folders in, batches of log-mel features and phone targets out.
 
-Features are extracted once, by the code that serves, and cached as float16. Must not know the model.
+Features are extracted once, by the code that serves, and cached as float16: of the recordings as they are, and of
+distorted copies. Must not know the model.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from ..features import FRAME_LENGTH_SAMPLES, NUM_MEL_BINS, extract
 from ..recordings import Recording, read_samples
+from .distort import distort
 
 logger = logging.getLogger(__name__)
 
@@ -27,24 +29,39 @@ TAIL_SAMPLES = FRAME_LENGTH_SAMPLES
 Half = NDArray[np.float16]
 
 
-def _extract_file(path: Path) -> Half:
-    samples = read_samples(path)
+@dataclass(frozen=True)
+class _Job:
+    path: Path
+    distortion_seed: tuple[int, int] | None
+    others: tuple[Path, ...]  # recordings to draw background voices from
+
+
+def _extract(job: _Job) -> Half:
+    samples = read_samples(job.path)
+    if job.distortion_seed:
+        rng = np.random.default_rng(job.distortion_seed)
+        samples = distort(samples, rng, lambda: read_samples(job.others[rng.integers(len(job.others))]))
     return extract(np.concatenate((samples, np.zeros(TAIL_SAMPLES, np.float32)))).astype(np.float16)
 
 
 class FeatureCache:
-    """Features of many recordings in one memory-mapped float16 array [all frames, 80], made on first use."""
+    """Features of many recordings in one memory-mapped float16 array [all frames, 80], made on first use.
 
-    def __init__(self, recordings: Sequence[Recording], folder: Path) -> None:
+    With ``distortion_seed``, of a distorted copy of each, of the same length.
+    """
+
+    def __init__(self, recordings: Sequence[Recording], folder: Path, distortion_seed: int | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         names = "\n".join(str(recording.path) for recording in recordings)
+        if distortion_seed is not None:
+            names += f"\ndistorted {distortion_seed}"
         stem = hashlib.sha256(names.encode()).hexdigest()[:16]
         array_path, index_path = folder / f"{stem}.f16", folder / f"{stem}.json"
         if not index_path.exists():
             logger.info("extracting features of %d recordings", len(recordings))
             offsets = [0]
             with open(array_path, "wb") as file, concurrent.futures.ProcessPoolExecutor() as pool:
-                for features in pool.map(_extract_file, [r.path for r in recordings], chunksize=16):
+                for features in pool.map(_extract, _jobs(recordings, distortion_seed), chunksize=16):
                     features.tofile(file)
                     offsets.append(offsets[-1] + len(features))
             index_path.write_text(json.dumps(offsets))
@@ -64,10 +81,21 @@ class FeatureCache:
         return sample.mean(0), sample.std(0)
 
 
+def _jobs(recordings: Sequence[Recording], distortion_seed: int | None) -> Iterator[_Job]:
+    for index, recording in enumerate(recordings):
+        if distortion_seed is None:
+            yield _Job(recording.path, None, ())
+        else:
+            chosen = np.random.default_rng((distortion_seed, index)).integers(len(recordings), size=8)
+            others = tuple(recordings[other].path for other in chosen)
+            yield _Job(recording.path, (distortion_seed, index), others)
+
+
 @dataclass(frozen=True)
 class Augmentation:
     """How far training features are distorted. All draws are uniform, independent a recording."""
 
+    distorted: float = 0.25  # share of recordings heard as their copy in a room, in noise or through a channel
     tempo: float = 0.12  # stretched in time by 1 -+ this
     warp: float = 0.1  # mel axis stretched by 1 -+ this: vocal-tract length
     gain: float = 1.5  # nepers added to every log energy, -+ (1.5 is 13 dB)
@@ -77,7 +105,7 @@ class Augmentation:
     time_mask_share: float = 0.06  # of the frames, in masks of at most 30 frames
 
 
-NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0, 0, 0.0)
+NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0)
 
 
 def augment(

@@ -6,6 +6,7 @@ moving average of the weights is what ships. A checkpoint every few minutes hold
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
@@ -91,13 +92,19 @@ class Batch:
 
 
 class DataSet:
-    """Recordings that have targets, with their features."""
+    """Recordings that have targets, with their features, and on demand those of a distorted copy of each."""
 
     def __init__(
-        self, folders: list[Path], pronunciations: dict[str, list[int]], cache: Path, step_frames: int
+        self,
+        folders: list[Path],
+        pronunciations: dict[str, list[int]],
+        cache: Path,
+        step_frames: int,
+        distortion_seed: int | None = None,
     ) -> None:
         recordings = find_recordings(folders)
         features = FeatureCache(recordings, cache)
+        self.distorted = None if distortion_seed is None else FeatureCache(recordings, cache, distortion_seed)
         targets = phone_targets(recordings, pronunciations)
         self.features = features
         self.indices = [
@@ -117,11 +124,14 @@ class DataSet:
         """Loads and augments the given recordings."""
         arrays = []
         for index in indices:
-            array = augment(self.features[index], policy, mean, rng)
+            features = self.features[index]
+            if self.distorted is not None and rng.random() < policy.distorted:
+                features = self.distorted[index]
+            array = augment(features, policy, mean, rng)
             target = self.targets[index]
             assert target is not None
             if len(array) < 3 * len(target) + 6:  # stretched too far for its labels
-                array = self.features[index].astype(np.float32)
+                array = features.astype(np.float32)
             arrays.append(array)
         step = self.step_frames
         longest = -(-max(map(len, arrays)) // step) * step
@@ -388,6 +398,15 @@ def _cpu_has_bf16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported()) or bool(torch.cpu._is_amx_tile_supported())
 
 
+@contextlib.contextmanager
+def _first_process_first() -> Iterator[None]:
+    if distributed.is_initialized() and distributed.get_rank():
+        distributed.barrier()
+    yield
+    if distributed.is_initialized() and not distributed.get_rank():
+        distributed.barrier()
+
+
 def read_config(path: Path | None) -> TrainConfig:
     """A `TrainConfig` from JSON with any of its fields (``model``, ``augmentation``: objects). Raises `InputError`."""
     if path is None:
@@ -419,6 +438,8 @@ def train(
         distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     pronunciations = read_pronunciations(lexicon)
     step = settings.model.frames_per_step
-    training = DataSet(list(folders), pronunciations, output / "features", step)
-    held_out = DataSet([dev], pronunciations, output / "features", step) if dev else None
+    distortion_seed = settings.seed if settings.augmentation.distorted else None
+    with _first_process_first():  # it fills the cache that the others read
+        training = DataSet(list(folders), pronunciations, output / "features", step, distortion_seed)
+        held_out = DataSet([dev], pronunciations, output / "features", step) if dev else None
     Trainer(settings, training, held_out, output, init).run(math.inf if max_hours is None else 3600 * max_hours)

@@ -26,6 +26,18 @@ def test_cache_serves_what_was_extracted(tmp_path: Path) -> None:
     assert (stddev > 0).all()
 
 
+def test_cache_keeps_a_distorted_copy_of_the_same_length_beside_it(tmp_path: Path) -> None:
+    write_corpus(tmp_path / "audio", num_recordings=3)
+    recordings = find_recordings([tmp_path / "audio"])
+    clean = FeatureCache(recordings, tmp_path / "cache")
+    distorted = FeatureCache(recordings, tmp_path / "cache", distortion_seed=1)
+    again = FeatureCache(recordings, tmp_path / "elsewhere", distortion_seed=1)
+    for index in range(3):
+        assert clean[index].shape == distorted[index].shape
+        assert not np.array_equal(clean[index], distorted[index])
+        assert np.array_equal(distorted[index], again[index])
+
+
 def test_without_recordings_there_is_a_clear_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no transcribed recordings"):
         find_recordings([tmp_path])
