@@ -25,6 +25,7 @@ import torch
 from streaming_asr.errors import InputError, StreamingAsrError
 from streaming_asr.evaluate import count_word_errors
 from streaming_asr.lexicon import Lexicon
+from streaming_asr.network import Network
 from streaming_asr.recognizer import LEXICON_FILE, SHIPPED_MODEL, Recognizer
 from streaming_asr.recordings import find_recordings, read_samples
 
@@ -282,6 +283,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     clips, bias = load_clips(options, recognizer)
     played = [play_in_process(recognizer, clip) for clip in clips]
     costs = [seconds for one in played for seconds in one.chunk_seconds]
+    assert isinstance(recognizer.model, Network)
     gemm = throughput_against_gemm(recognizer.model, (1, 8, 32, 64), rounds=5 if options.quick else 200)
     if options.url:
         measured = asyncio.run(measure(options.url, options.server_pid, clips, options))

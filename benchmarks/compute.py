@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from streaming_asr.messages import Final, Partial
+from streaming_asr.network import Network, Precision, StepFunction, product
 
 from .timeline import Shown, Timeline
 
 if TYPE_CHECKING:
-    from streaming_asr.model import AcousticModel, ModelConfig
+    from streaming_asr.model import ModelConfig
     from streaming_asr.recognizer import Recognizer
 
     from .replay import Clip
@@ -33,9 +34,10 @@ def gemm_shapes(config: ModelConfig, batch_size: int) -> list[tuple[int, int, in
     """(M, K, N) of every matrix product that one step of ``batch_size`` streams cannot do without."""
     size = config.hidden_size
     window = (config.context_frames + config.frames_per_step) * config.num_mel_bins
-    recurrent = (batch_size, size, GATES[config.cell] * size)
+    gates = GATES[config.cell] * size
+    layer = [(batch_size, size, gates)] * 2 if config.cell == "gru" else [(batch_size, 2 * size, gates)]
     output = (batch_size, size, config.outputs_per_step * config.num_tokens)
-    return [(batch_size, window, size), *[recurrent] * (2 * config.num_layers), output]
+    return [(batch_size, window, size), *layer * config.num_layers, output]
 
 
 def alternate(works: Sequence[Callable[[], object]], rounds: int, clock: Clock = time.perf_counter) -> list[float]:
@@ -49,40 +51,40 @@ def alternate(works: Sequence[Callable[[], object]], rounds: int, clock: Clock =
     return best
 
 
-def network_step(model: AcousticModel, batch_size: int) -> Callable[[], object]:
+def network_step(network: StepFunction, batch_size: int) -> Callable[[], object]:
     """One step of the network for so many streams."""
-    config = model.config
+    config = network.config
     frames = torch.randn(batch_size, config.frames_per_step, config.num_mel_bins)
-    state = model.initial_state(batch_size)
+    state = network.initial_state(batch_size)
 
     def step() -> object:
         with torch.inference_mode():
-            return model(frames, state)
+            return network(frames, state)
 
     return step
 
 
-def plain_products(model: AcousticModel, batch_size: int) -> Callable[[], object]:
-    """The matrix products of one step alone, in the model's precision, each with weights of its own."""
-    dtype = next(model.parameters()).dtype
-    pairs = [
-        (torch.randn(m, k, dtype=dtype), torch.randn(n, k, dtype=dtype).t())
-        for m, k, n in gemm_shapes(model.config, batch_size)
-    ]
+def plain_products(config: ModelConfig, precision: Precision, batch_size: int) -> Callable[[], object]:
+    """The matrix products of one step alone, each with weights of its own; the layers' in ``precision``."""
+    first, *layers, last = gemm_shapes(config, batch_size)
+    works = []
+    for (m, k, n), kind in [(first, "float32"), *((shape, precision) for shape in layers), (last, "float32")]:
+        works.append((product(torch.randn(n, k), torch.zeros(n), kind, 18.0), torch.randn(m, k)))
 
     def multiply() -> object:
         with torch.inference_mode():
-            return [torch.mm(a, b) for a, b in pairs]
+            return [work(x) for work, x in works]
 
     return multiply
 
 
-def throughput_against_gemm(model: AcousticModel, batch_sizes: Iterable[int], rounds: int) -> dict[str, float]:
+def throughput_against_gemm(network: Network, batch_sizes: Iterable[int], rounds: int) -> dict[str, float]:
     """Share of plain GEMM speed that the network reaches, by batch size; 1 is all of it."""
     result = {}
     for batch_size in batch_sizes:
-        network, products = alternate([network_step(model, batch_size), plain_products(model, batch_size)], rounds)
-        result[str(batch_size)] = round(products / network, 4)
+        plain = plain_products(network.config, network.precision, batch_size)
+        whole, products = alternate([network_step(network, batch_size), plain], rounds)
+        result[str(batch_size)] = round(products / whole, 4)
     return result
 
 

@@ -12,6 +12,7 @@ import itertools
 import json
 import time
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from streaming_asr.evaluate import count_word_errors
 from streaming_asr.features import extract
 from streaming_asr.lexicon import Lexicon, LexiconTree
 from streaming_asr.model import load_model
+from streaming_asr.network import Network, Precision, best_precision
 from streaming_asr.ngram import NGram
 from streaming_asr.recognizer import FLUSH_SAMPLES, LEXICON_FILE, LM_FILE, MANIFEST_FILE
 from streaming_asr.recordings import find_recordings, read_samples
@@ -33,13 +35,14 @@ def main() -> None:
     parser.add_argument("--acoustic", type=Path, help="take weights from here instead")
     parser.add_argument("--lm", type=Path, help="take the LM from here instead")
     parser.add_argument("--lexicon", type=Path, help="take the lexicon from here instead")
+    parser.add_argument("--precision", choices=get_args(Precision), default=best_precision(), help="of the network")
     parser.add_argument("--limit", type=int, default=150)
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=V,V,…")
     options = parser.parse_args()
 
     recordings = find_recordings([options.folder])
     recordings = recordings[:: max(1, len(recordings) // options.limit)][: options.limit]
-    model = load_model(options.acoustic or options.model)
+    model = Network(load_model(options.acoustic or options.model), options.precision)
     lexicon = Lexicon.from_file(options.lexicon or options.model / LEXICON_FILE)
     ngram = NGram.load(options.lm or options.model / LM_FILE)
     tree = LexiconTree.build(lexicon, ngram.unigram_log_probs)
@@ -50,8 +53,7 @@ def main() -> None:
         seconds += len(samples) / 16000
         frames = extract(np.concatenate((samples, np.zeros(FLUSH_SAMPLES, np.float32))))
         frames = np.concatenate((frames, np.repeat(frames[-1:], -len(frames) % step, axis=0)))
-        with torch.inference_mode():
-            scores.append(model(torch.from_numpy(frames)[None], model.initial_state(1))[0][0].numpy())
+        scores.append(model(torch.from_numpy(frames)[None], model.initial_state(1))[0][0].numpy())
     manifest = options.model / MANIFEST_FILE
     base = json.loads(manifest.read_text()).get("decoder", {}) if manifest.exists() else {}
     grid = [(name, [json.loads(v) for v in values.split(",")]) for name, values in (s.split("=") for s in options.set)]

@@ -29,6 +29,9 @@ def _parser() -> argparse.ArgumentParser:
 
     def model_option(command: argparse.ArgumentParser) -> None:
         command.add_argument("--model", type=Path, metavar="DIR", help="model folder (default: the one that ships)")
+        command.add_argument(
+            "--precision", choices=("float32", "int8"), help="of the network (default: what suits the processor)"
+        )
 
     serve = commands.add_parser("serve", help="serve WebSocket clients")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
@@ -181,7 +184,7 @@ def _bench(arguments: Sequence[str]) -> int:
 def _load(options: argparse.Namespace) -> Recognizer:
     from .recognizer import SHIPPED_MODEL, Recognizer
 
-    return Recognizer.load(options.model or SHIPPED_MODEL)
+    return Recognizer.load(options.model or SHIPPED_MODEL, precision=options.precision)
 
 
 def _serve(options: argparse.Namespace) -> int:

@@ -105,6 +105,16 @@ class AcousticModel(nn.Module):
             like.new_zeros(shape),
         )
 
+    def windows(self, frames: Tensor, state: ModelState) -> tuple[Tensor, Tensor]:
+        """What each step sees, normalized, [B, S, window * 80], and the next context; takes what `forward` does."""
+        config = self.config
+        frames = (frames - self.mean) * self.inverse_stddev
+        joined = torch.cat((state.context, frames), dim=1)
+        window = config.context_frames + config.frames_per_step
+        # [B, S, 80, window] -> [B, S, window * 80]
+        windows = joined.unfold(1, window, config.frames_per_step).transpose(2, 3).flatten(2)
+        return windows, joined[:, frames.shape[1] :]
+
     def forward(self, frames: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """Steps all streams over the same number of steps.
 
@@ -112,14 +122,7 @@ class AcousticModel(nn.Module):
         Returns log-probabilities, float32 [B, S * outputs_per_step, V], and the next state.
         """
         config = self.config
-        frames = (frames - self.mean) * self.inverse_stddev
-        num_streams, num_frames, num_bins = frames.shape
-        joined = torch.cat((state.context, frames), dim=1)
-        window = config.context_frames + config.frames_per_step
-        # [B, S, 80, window] -> [B, S, window * 80]
-        windows = (
-            joined.unfold(1, window, config.frames_per_step).transpose(2, 3).reshape(num_streams, -1, window * num_bins)
-        )
+        windows, context = self.windows(frames, state)
         x = self.dropout(torch.relu(self.input_norm(self.input(windows))))
         hidden, cell = [], []
         for index, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True)):
@@ -132,8 +135,7 @@ class AcousticModel(nn.Module):
             hidden.append(h)
             cell.append(c)
             x = norm(x + self.dropout(y))
-        logits = self.output(x).view(num_streams, -1, config.num_tokens)  # [B, S * outputs_per_step, V]
-        context = joined[:, num_frames:]
+        logits = self.output(x).view(len(x), -1, config.num_tokens)  # [B, S * outputs_per_step, V]
         return logits.log_softmax(-1), ModelState(context, torch.cat(hidden), torch.cat(cell))
 
 

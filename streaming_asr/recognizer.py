@@ -37,7 +37,8 @@ from .features import (
 )
 from .lexicon import Lexicon, LexiconTree
 from .messages import Event, Final, Partial, Reason, SpeechStarted, StreamOptions
-from .model import AcousticModel, ModelState, load_model
+from .model import ModelState, load_model
+from .network import Network, Precision, StepFunction, best_precision
 from .ngram import NGram
 from .tokens import BLANK
 from .vad import VoiceActivityDetector
@@ -61,7 +62,7 @@ class Recognizer:
     `step` must not be called from two threads at once for the same stream.
     """
 
-    def __init__(self, name: str, model: AcousticModel, lexicon: Lexicon, decoder: Decoder) -> None:
+    def __init__(self, name: str, model: StepFunction, lexicon: Lexicon, decoder: Decoder) -> None:
         self.name = name
         self.language = "en"
         self.model = model
@@ -72,11 +73,17 @@ class Recognizer:
         self.frames_per_output = model.config.frames_per_step // model.config.outputs_per_step
 
     @classmethod
-    def load(cls, folder: Path = SHIPPED_MODEL, decoder_options: dict[str, Any] | None = None) -> Recognizer:
+    def load(
+        cls,
+        folder: Path = SHIPPED_MODEL,
+        decoder_options: dict[str, Any] | None = None,
+        precision: Precision | None = None,
+    ) -> Recognizer:
         """Reads a model folder (the shipped one by default).
 
-        ``decoder_options`` override fields of `DecoderOptions` in the folder's manifest. Raises `ModelError`, naming
-        the file, when something is missing, damaged or does not fit.
+        ``decoder_options`` override fields of `DecoderOptions` in the folder's manifest; ``precision`` of the network
+        is what suits the processor if None. Raises `ModelError`, naming the file, when something is missing, damaged or
+        does not fit, and `InputError` for a precision that this machine lacks.
         """
         model = load_model(folder)
         manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
@@ -90,7 +97,7 @@ class Recognizer:
             raise ModelError(f"{folder / MANIFEST_FILE}: unknown decoder option ({error})") from error
         return cls(
             manifest["name"],
-            model,
+            Network(model, precision or best_precision()),
             lexicon,
             Decoder(LexiconTree.build(lexicon, ngram.unigram_log_probs), ngram, options),
         )

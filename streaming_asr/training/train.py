@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -435,7 +436,8 @@ def train(
     """
     settings = read_config(config)
     if "WORLD_SIZE" in os.environ and not distributed.is_initialized():
-        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        distributed.init_process_group(backend, timeout=timedelta(days=1))  # extracting features takes hours
     pronunciations = read_pronunciations(lexicon)
     step = settings.model.frames_per_step
     distortion_seed = settings.seed if settings.augmentation.distorted else None

@@ -4,14 +4,15 @@ import pytest
 import torch
 
 from benchmarks.compute import alternate, gemm_shapes, network_step, parse_stat, slope, throughput_against_gemm, usage
-from streaming_asr.model import AcousticModel, ModelConfig
+from streaming_asr.model import AcousticModel, Cell, ModelConfig
+from streaming_asr.network import Network
 
-CONFIG = ModelConfig(num_layers=2, hidden_size=256)
 
-
-def test_the_products_of_a_step_are_those_of_its_weights() -> None:
-    shapes = gemm_shapes(CONFIG, 4)
-    weights = sum(p.numel() for p in AcousticModel(CONFIG).parameters() if p.dim() == 2)
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_the_products_of_a_step_are_those_of_its_weights(cell: Cell) -> None:
+    config = ModelConfig(cell=cell, num_layers=2, hidden_size=32)
+    shapes = gemm_shapes(config, 4)
+    weights = sum(p.numel() for p in AcousticModel(config).parameters() if p.dim() == 2)
     assert sum(k * n for _, k, n in shapes) == weights
     assert {m for m, _, _ in shapes} == {4}
 
@@ -36,7 +37,7 @@ def test_slope() -> None:
 def test_sixteen_streams_in_one_step_cost_less_than_half_of_sixteen_steps() -> None:
     """The regression guard: a ratio inside one run, of minima of alternating rounds."""
     torch.manual_seed(0)
-    model = AcousticModel(ModelConfig()).eval().requires_grad_(False)
-    one, sixteen = alternate([network_step(model, 1), network_step(model, 16)], rounds=12)
+    network = Network(AcousticModel(ModelConfig()).eval().requires_grad_(False))
+    one, sixteen = alternate([network_step(network, 1), network_step(network, 16)], rounds=12)
     assert sixteen < 0.5 * 16 * one
-    assert throughput_against_gemm(model, [16], rounds=12)["16"] > 0.1
+    assert throughput_against_gemm(network, [16], rounds=12)["16"] > 0.2
