@@ -7,11 +7,13 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
 from .errors import StreamingAsrError
+from .limits import Limits
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -63,9 +65,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     serve.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve TLS (wss) with this certificate chain, PEM")
     serve.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, PEM, if not in the same file")
-    serve.add_argument(
-        "--max-sessions-per-address", type=int, metavar="N", help="refuse further ones (default: no limit)"
-    )
+    limits = serve.add_argument_group("limits of one client")
+    for limit in fields(Limits):
+        name = f"--{limit.name.replace('_', '-')}"
+        kind = int if str(limit.type).startswith("int") else float
+        default = "no limit" if limit.default is None else "%(default)s"
+        words = f"{limit.metadata['help']} (default: {default})"
+        limits.add_argument(name, type=kind, default=limit.default, metavar="N", help=words)
     serve.add_argument("--verbose", action="store_true", help="log sessions as they come and go")
     model_option(serve)
 
@@ -204,7 +210,7 @@ def _serve(options: argparse.Namespace) -> int:
             insecure=options.insecure,
             tls_certificate=options.tls_cert,
             tls_key=options.tls_key,
-            max_sessions_per_address=options.max_sessions_per_address,
+            limits=Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)}),
         ),
         verbose=options.verbose,
     )

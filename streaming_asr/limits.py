@@ -1,8 +1,45 @@
-"""Owns budgets: how much of something one may do a second, with a reserve for bursts. The clock is injected."""
+"""Owns how much one client may take, as plain numbers, and the two ways of holding to them: budgets and a lobby.
+
+Nothing here is heavy to import, and the clock is injected.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, fields
+from typing import Any, Generic, TypeVar
+
+from .errors import InputError
+
+BURST_MESSAGE_SECONDS = 1.0  # of `max_messages_per_second` that may come at once
+BURST_AUDIO_SECONDS = 60.0  # that may come at once, before `max_audio_speed` counts
+
+
+def _limit(default: Any, help: str) -> Any:
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is refused, waited for or given up on; `None` sets no limit."""
+
+    # 1 MiB: 32 s of 16-bit audio at 16 kHz
+    max_frame_bytes: int = _limit(1 << 20, "of one frame, before anything of it is kept")
+    max_messages_per_second: float = _limit(1000.0, "who sends more waits")
+    max_audio_speed: float = _limit(100.0, "times real time; who sends faster for longer waits")
+    max_session_seconds: float | None = _limit(None, "a longer session is settled and closed")
+    idle_timeout_seconds: float = _limit(60.0, "in which a client neither sends nor, if there is something, reads")
+    max_sessions_per_address: int | None = _limit(None, "at once; a proxy is one address")
+    handshake_timeout_seconds: float = _limit(10.0, "for a client to say what it wants, and for TLS before it")
+    max_header_bytes: int = _limit(16384, "of a request")
+    max_handshakes: int = _limit(256, "under way at once; the oldest gives way")
+
+    def validate(self) -> None:
+        """Raises `InputError` for a limit that lets nothing through."""
+        for limit in fields(self):
+            value = getattr(self, limit.name)
+            if value is not None and not value > 0:
+                raise InputError(f"{limit.name} must be above 0, not {value}")
 
 
 class Budget:
@@ -33,3 +70,33 @@ class Budget:
         now = self._clock()
         self._left = min(self._capacity, self._left + (now - self._updated) * self._rate)
         self._updated = now
+
+
+K = TypeVar("K", bound=Hashable)
+
+
+class Lobby(Generic[K]):
+    """Those who came and have not said yet what they want. There is always room: the one who waited longest goes.
+
+    So who opens connections and says nothing keeps nobody out who speaks at once.
+    """
+
+    def __init__(self, room: int) -> None:
+        self._room = room
+        self._guests: dict[K, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._guests)
+
+    def enter(self, guest: K) -> K | None:
+        """Lets `guest` in; returns who has to go for it."""
+        self._guests[guest] = None
+        if len(self._guests) <= self._room:
+            return None
+        oldest = next(iter(self._guests))
+        del self._guests[oldest]
+        return oldest
+
+    def leave(self, guest: K) -> None:
+        """`guest` has spoken, or gone; one who is not there is none."""
+        self._guests.pop(guest, None)

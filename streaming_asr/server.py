@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import logging
 import secrets
@@ -16,7 +17,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from .engine import MAX_BACKLOG_SECONDS, MAX_BATCH, Engine, EngineRecognizer, Ha
 from .errors import ClientError, InputError
 from .gate import Gate, Visitor, http_headers, http_status
 from .keys import KeyRing
+from .limits import BURST_AUDIO_SECONDS, BURST_MESSAGE_SECONDS, Budget, Limits, Lobby
 from .messages import Event, ServerMessage
 from .origins import Origins
 from .protocols.adapter import Adapter, Frame, Handshake, Mark, Note, Output, Write
@@ -45,7 +47,7 @@ from .protocols.native import NativeAdapter, write_message
 from .protocols.openai_realtime import OpenAIAdapter
 from .protocols.sherpa_onnx import SherpaOnnxAdapter
 from .protocols.vosk import VoskAdapter
-from .session import Close, Flush, Limits, ModelInfo, Open, Push, Session, State
+from .session import Close, Flush, ModelInfo, Open, Push, Session, State
 from .tls import ServerTls
 
 logger = logging.getLogger(__name__)
@@ -62,7 +64,6 @@ PATHS: dict[str, type[Adapter]] = {
 HEALTH_PATH = "/healthz"
 MAX_QUEUED_FRAMES = 8  # received and not yet looked at, a session
 MAX_QUEUED_MESSAGES = 256  # recognized and not yet sent, a session: from here on its audio waits
-HANDSHAKE_SECONDS = 10.0
 CLOSE_SECONDS = 5.0  # for a client to answer a close
 HOUSEKEEPING_SECONDS = 1.0  # between two looks at the key file
 FLUSH_SECONDS = 5.0  # for the last finals, after the time that sessions had to end by themselves
@@ -78,8 +79,7 @@ class ServerOptions:
     max_sessions: int = 64
     max_batch: int = MAX_BATCH
     max_backlog_seconds: float = MAX_BACKLOG_SECONDS  # audio of one session that waits, before it is read no further
-    max_frame_bytes: int = 1 << 20
-    idle_timeout_seconds: float = 60.0  # a client neither sends nor, when there is something to read, reads
+    limits: Limits = field(default_factory=Limits)  # of one client
     drain_seconds: float = 10.0  # at shutdown, for sessions to end by themselves
     allow_origins: tuple[str, ...] = ()  # web pages from elsewhere that may connect; "*" for all
     vosk_port: int | None = None  # its clients by convention ask for no path; None keeps it closed
@@ -88,9 +88,9 @@ class ServerOptions:
     insecure: bool = False  # whether anybody may come in from beyond this machine
     tls_certificate: Path | None = None  # PEM
     tls_key: Path | None = None  # PEM; None: in the certificate's file
-    max_sessions_per_address: int | None = None
 
     def __post_init__(self) -> None:
+        self.limits.validate()
         if not (self.insecure or self.keys is not None or is_loopback(self.host)):
             raise InputError(
                 f"anybody who reaches {self.host or 'any address'} could come in: give a key file "
@@ -161,12 +161,18 @@ class Outbox:
 
 
 class _Connection(ServerConnection):
-    """Tells the client why before it fails the connection for a frame that never reaches the session."""
+    """Keeps requests small and soon, and tells the client why before it fails the connection for a frame that never
+    reaches the session.
+    """
 
     _CODES = {1002: "bad_frame", 1007: "bad_utf8", 1009: "too_big"}  # noqa: RUF012
 
-    def __init__(self, protocol: ServerProtocol, *args: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, protocol: ServerProtocol, *args: Any, lobby: Lobby[_Connection], max_header_bytes: int, **kwargs: Any
+    ) -> None:
         super().__init__(protocol, *args, **kwargs)
+        self._lobby = lobby
+        self._header_bytes_left = max_header_bytes
         self.write: Callable[[ServerMessage], list[Write]] = lambda message: [write_message(message)]
         self.visitor = Visitor("")
         fail = protocol.fail
@@ -178,6 +184,30 @@ class _Connection(ServerConnection):
             fail(code, reason)
 
         protocol.fail = explain_and_fail  # type: ignore[method-assign]
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The client has a connection; what it wants it has not said yet."""
+        super().connection_made(transport)
+        oldest = self._lobby.enter(self)
+        if oldest is not None:
+            oldest.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of the request, which must end soon, or of frames."""
+        if self.request is None:
+            self._header_bytes_left -= len(data)
+            if self._header_bytes_left < 0:
+                self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n")
+                self.transport.close()
+                return
+        super().data_received(data)
+        if self.request is not None:
+            self._lobby.leave(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._lobby.leave(self)
+        super().connection_lost(exc)
 
 
 class _Conversation:
@@ -196,8 +226,13 @@ class _Conversation:
         self._gate = gate
         self._engine = engine
         self._options = options
-        idle_seconds = min(options.idle_timeout_seconds, adapter.idle_timeout_seconds or options.idle_timeout_seconds)
-        limits = Limits(options.max_frame_bytes, idle_seconds)
+        limits = options.limits
+        if adapter.idle_timeout_seconds is not None:
+            idle_seconds = min(limits.idle_timeout_seconds, adapter.idle_timeout_seconds)
+            limits = dataclasses.replace(limits, idle_timeout_seconds=idle_seconds)
+        rate = limits.max_messages_per_second
+        self._messages_left = Budget(rate, rate * BURST_MESSAGE_SECONDS, time.monotonic)
+        self._audio_left = Budget(limits.max_audio_speed, BURST_AUDIO_SECONDS, time.monotonic)
         self._session = Session(secrets.token_hex(8), model, limits, time.monotonic)
         self._adapter = adapter(self._session, _handshake(connection.request))
         self._outbox = Outbox()
@@ -234,6 +269,8 @@ class _Conversation:
                 frame = await self._receive()
                 before = self._session.audio_seconds
                 self._perform(self._adapter.tick() if frame is None else self._adapter.receive(frame))
+                self._messages_left.spend(frame is not None)
+                self._audio_left.spend(self._session.audio_seconds - before)
                 self._spend(self._session.audio_seconds - before)
                 if await self._wait_capacity():
                     self._session.keep_alive()  # it was not the client that was idle
@@ -271,12 +308,18 @@ class _Conversation:
 
     async def _wait_capacity(self) -> bool:
         waited = await self._handle.wait_capacity() if self._handle is not None else False
-        return await self._outbox.wait_capacity() or waited
+        waited = await self._outbox.wait_capacity() or waited
+        seconds = max(self._messages_left.wait_seconds, self._audio_left.wait_seconds)
+        if seconds > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._connection.wait_closed()
+        return waited or seconds > 0
 
     async def _write(self) -> None:
         try:
             while not isinstance(message := await self._outbox.get(), Close):
-                async with asyncio.timeout(self._options.idle_timeout_seconds):
+                async with asyncio.timeout(self._options.limits.idle_timeout_seconds):
                     await self._connection.send(message.data)
             reason = message.reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
             await self._connection.close(message.code, reason)
@@ -353,7 +396,8 @@ class Server:
         self._conversations: dict[_Conversation, asyncio.Task[Any]] = {}
         self._servers: dict[str, WebSocketServer] = {}  # by the protocol's name; "native" is the address with paths
         self._keys = KeyRing(options.keys, time.monotonic) if options.keys is not None else None
-        self._gate = Gate(self._keys, options.max_sessions_per_address)
+        self._gate = Gate(self._keys, options.limits.max_sessions_per_address)
+        self._lobby: Lobby[_Connection] = Lobby(options.limits.max_handshakes)
         certificate = options.tls_certificate
         self._tls = ServerTls(certificate, options.tls_key) if certificate is not None else None
         self._housekeeping: asyncio.Task[None] | None = None
@@ -414,7 +458,7 @@ class Server:
 
     async def _listen(self, port: int, adapter: type[Adapter] | None) -> None:
         """On this port every path leads to `adapter`; `None`: as `PATHS` says."""
-        options = self._options
+        options, limits = self._options, self._options.limits
         answer_request = self._answer_request
         try:
             server = await serve_websockets(
@@ -423,18 +467,20 @@ class Server:
                 port,
                 process_request=lambda connection, request: answer_request(connection, request, adapter),
                 select_subprotocol=functools.partial(_select_subprotocol, adapter),
-                create_connection=_Connection,
+                create_connection=functools.partial(  # type: ignore[arg-type]  # a factory is all that it needs
+                    _Connection, lobby=self._lobby, max_header_bytes=limits.max_header_bytes
+                ),
                 compression=None,  # audio does not compress, and a small frame could become a huge one
-                max_size=options.max_frame_bytes,
+                max_size=limits.max_frame_bytes,
                 max_queue=MAX_QUEUED_FRAMES,
                 # Pings go out to keep routers awake. Their answers queue behind audio that the server has not read
                 # yet, so that a late one proves nothing: sessions time out by the clock of `Session.deadline`.
                 ping_timeout=None,
-                open_timeout=HANDSHAKE_SECONDS,
+                open_timeout=limits.handshake_timeout_seconds,
                 close_timeout=CLOSE_SECONDS,
                 server_header=None,
                 ssl=self._tls.context if self._tls is not None else None,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls is not None else None,
+                ssl_handshake_timeout=limits.handshake_timeout_seconds if self._tls is not None else None,
                 logger=_wire_logger,
             )
         except OSError as error:

@@ -21,6 +21,7 @@ import msgspec
 from . import endpointing, messages
 from .audio import AudioDecoder, Samples
 from .errors import ClientError, InputError
+from .limits import Limits
 from .messages import Event, Final, Reason, ServerMessage, StreamOptions
 
 MAX_NBEST = 10
@@ -176,14 +177,6 @@ class ModelInfo:
     language: str
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a session refuses or gives up on."""
-
-    max_frame_bytes: int = 1 << 20  # 1 MiB: 32 s of 16-bit audio at 16 kHz
-    idle_timeout_seconds: float = 60.0  # without audio or any message
-
-
 def check_start(start: messages.Start, model: ModelInfo) -> None:
     """Raises `ClientError` for what ``start`` asks and is not served. `Session` does it itself, once connected."""
     AudioDecoder(start.encoding, start.sample_rate, start.channels)
@@ -226,7 +219,7 @@ class Session:
         self.model = model
         self.limits = limits
         self._clock = clock
-        self._last_sign_of_life = clock()
+        self._began = self._last_sign_of_life = clock()
         self._decoder: AudioDecoder | None = None
         self._ending: Close | None = None  # how to close after the last final
         self._ending_error: messages.Error | None = None  # said instead of done
@@ -239,9 +232,14 @@ class Session:
     @property
     def deadline(self) -> float | None:
         """When, on the injected clock, `tick` must be called; `None` while only the recognizer is awaited."""
-        if self.state in (State.OPENING, State.STREAMING):
-            return self._last_sign_of_life + self.limits.idle_timeout_seconds
-        return None
+        if self.state not in (State.OPENING, State.STREAMING):
+            return None
+        idle = self._last_sign_of_life + self.limits.idle_timeout_seconds
+        return (
+            idle
+            if self.limits.max_session_seconds is None
+            else min(idle, self._began + self.limits.max_session_seconds)
+        )
 
     # --- from the client ---
 
@@ -304,9 +302,13 @@ class Session:
         self._last_sign_of_life = self._clock()
 
     def tick(self) -> list[Action]:
-        """To be called at `deadline`: ends a session whose client has been idle for too long."""
-        if self.deadline is None or self._clock() < self.deadline:
+        """To be called at `deadline`: ends a session that has lasted, or whose client has been idle, for too long."""
+        now = self._clock()
+        if self.deadline is None or now < self.deadline:
             return []
+        most = self.limits.max_session_seconds
+        if most is not None and now >= self._began + most:
+            return self.end("too_long", f"a session may last {most:g} s; open another one")
         seconds = self.limits.idle_timeout_seconds
         words = f"neither audio nor a message for {seconds:g} s; send keepalive while there is no audio"
         return self.end("idle", words)

@@ -1,7 +1,9 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming_asr.limits import Budget
+from streaming_asr.errors import InputError
+from streaming_asr.limits import Budget, Limits, Lobby
 
 
 class Clock:
@@ -36,3 +38,22 @@ def test_who_waits_as_told_spends_no_more_than_the_rate_allows(steps: list[tuple
         budget.spend(amount)
         spent += amount
         assert spent - amount <= 7.0 + 3.0 * (clock.now - 100.0) + 1e-6
+
+
+def test_a_limit_that_lets_nothing_through_is_named() -> None:
+    Limits().validate()
+    with pytest.raises(InputError, match="max_audio_speed must be above 0, not nan"):
+        Limits(max_audio_speed=float("nan")).validate()
+    with pytest.raises(InputError, match="max_handshakes"):
+        Limits(max_handshakes=0).validate()
+
+
+def test_in_a_lobby_the_oldest_gives_way() -> None:
+    lobby: Lobby[str] = Lobby(2)
+    assert lobby.enter("a") is lobby.enter("b") is None
+    assert lobby.enter("c") == "a"
+    lobby.leave("a")
+    lobby.leave("b")
+    assert lobby.enter("d") is None
+    assert lobby.enter("e") == "c"
+    assert len(lobby) == 2

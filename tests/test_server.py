@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from streaming_asr import server as server_module
 from streaming_asr.errors import InputError
+from streaming_asr.limits import Limits
 from streaming_asr.protocols.adapter import Write
 from streaming_asr.server import Outbox, Server, ServerOptions
 from streaming_asr.session import Close
@@ -412,7 +413,7 @@ def test_a_failing_recognizer_ends_its_session_with_1011(caplog: pytest.LogCaptu
 
 def test_idle_clients_are_let_go() -> None:
     async def test() -> None:
-        async with serving(idle_timeout_seconds=0.05) as server:
+        async with serving(limits=Limits(idle_timeout_seconds=0.05)) as server:
             async with client(server) as silent:
                 assert [m["code"] for m in (await receive_all(silent))[0]] == ["idle"]
             async with client(server) as connection:
@@ -461,7 +462,7 @@ def test_a_sender_faster_than_the_model_is_held_back_and_loses_nothing() -> None
 
 def test_a_client_that_never_reads_is_held_back_then_cut() -> None:
     async def test() -> None:
-        async with serving(idle_timeout_seconds=0.3) as server:
+        async with serving(limits=Limits(idle_timeout_seconds=0.3)) as server:
             connection = await client(server, max_queue=1)
             await connection.send(START)
             connection.transport.pause_reading()

@@ -139,16 +139,6 @@ def test_a_revoked_key_ends_its_sessions_and_no_other(keys: Path, monkeypatch: p
     run(test)
 
 
-def test_an_address_has_its_limit() -> None:
-    async def test() -> None:
-        async with serving(max_sessions_per_address=1) as server, client(server) as connection:
-            await connection.send(START)
-            await receive(connection)
-            assert (await refused(server.url + "/v1/stream"))[0] == 429
-
-    run(test)
-
-
 # --- TLS -----------------------------------------------------------------------------------------------------------
 
 

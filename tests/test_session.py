@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming_asr import messages
+from streaming_asr.limits import Limits
 from streaming_asr.messages import Event, Final, Partial, Reason, SpeechStarted, StreamOptions
 from streaming_asr.session import (
     TRANSITIONS,
@@ -16,7 +17,6 @@ from streaming_asr.session import (
     Close,
     Flush,
     Input,
-    Limits,
     ModelInfo,
     Open,
     Push,
@@ -186,6 +186,19 @@ def test_idle_sessions_end_and_signs_of_life_put_that_off() -> None:
     assert streaming.tick() == [Flush("stop")]
     assert streaming.deadline is None
     assert refusal(streaming.receive_events([final("stop")])[1:]) == ("idle", 1008)
+
+
+def test_a_session_may_last_only_so_long_however_lively_it_is() -> None:
+    clock = Clock()
+    session = started(clock, max_session_seconds=100)
+    for _ in range(3):
+        clock.now += 30
+        session.receive_bytes(bytes(320))
+        assert session.tick() == []
+    assert session.deadline == 200
+    clock.now = 200
+    assert session.tick() == [Flush("stop")]
+    assert refusal(session.receive_events([final("stop")])[1:]) == ("too_long", 1008)
 
 
 def test_going_away_settles_what_was_said() -> None:

@@ -5,9 +5,10 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from streaming_asr.limits import Limits
 from streaming_asr.messages import Final, Partial, Reason, Word
 from streaming_asr.protocols.adapter import Adapter, Handshake, Output, Write
-from streaming_asr.session import Close, Limits, ModelInfo, Open, Session
+from streaming_asr.session import Close, ModelInfo, Open, Session
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),

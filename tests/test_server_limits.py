@@ -1,0 +1,185 @@
+"""What one client may take of a server on real sockets, and that the limit holds before anything was spent on it."""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from fakes import words
+from test_server import START, STOP, client, eventually, receive, receive_all, run, serving, transcribe
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
+
+from streaming_asr import server as server_module
+from streaming_asr.limits import Limits
+from streaming_asr.server import Server
+
+KEEPALIVE = '{"type": "keepalive"}'
+
+
+@contextlib.asynccontextmanager
+async def raw(server: Server) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    host, port = server.url.removeprefix("ws://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+HANDSHAKE = (
+    b"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+MASK = bytes(4)  # of a client's frames; zeros leave the payload as it is
+
+
+async def opened(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, extra: bytes = b"") -> bytes:
+    writer.write(HANDSHAKE + extra + b"\r\n")
+    return await reader.readuntil(b"\r\n\r\n")
+
+
+def test_a_huge_frame_is_refused_by_its_header_alone() -> None:
+    async def test() -> None:
+        async with serving() as server, raw(server) as (reader, writer):
+            await opened(reader, writer)
+            writer.write(b"\x82\xff" + (64 << 20).to_bytes(8, "big") + MASK)  # and nothing of its 64 MB
+            answer = await reader.read()
+            assert b"too_big" in answer
+            assert b"\x88" in answer
+            assert (1009).to_bytes(2, "big") in answer
+
+    run(test)
+
+
+def test_compression_is_not_negotiated_so_that_no_small_frame_becomes_a_huge_one() -> None:
+    async def test() -> None:
+        async with serving() as server, raw(server) as (reader, writer):
+            answer = await opened(reader, writer, b"Sec-WebSocket-Extensions: permessage-deflate\r\n")
+            assert b"101" in answer
+            assert b"permessage-deflate" not in answer
+            writer.write(b"\xc2\x82" + MASK + b"\x4b\x04")  # compressed: RSV1 is set
+            assert b"bad_frame" in await reader.read()
+
+    run(test)
+
+
+def seconds_of(test: Any) -> float:
+    began = time.monotonic()
+    run(test)
+    return time.monotonic() - began
+
+
+def test_a_flood_of_messages_is_slowed_down_and_not_refused() -> None:
+    async def test() -> None:
+        async with serving(limits=Limits(max_messages_per_second=500)) as server, client(server) as connection:
+            await connection.send(START)
+            for _ in range(800):
+                await connection.send(KEEPALIVE)
+            await connection.send(STOP)
+            assert (await receive_all(connection))[1] == 1000
+
+    assert seconds_of(test) >= 0.6  # 500 at once, 302 more at 500 a second
+
+
+def test_audio_much_faster_than_real_time_is_slowed_down_and_recognized(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with serving(limits=Limits(max_audio_speed=2.0)) as server:
+            assert await transcribe(server, words(*range(1, 11))) == [" ".join(f"w{i}" for i in range(1, 11))]
+
+    monkeypatch.setattr(server_module, "BURST_AUDIO_SECONDS", 0.1)
+    assert seconds_of(test) >= 0.3  # 0.1 s at once, 0.7 s at twice real time
+
+
+def test_who_is_slowed_down_and_leaves_is_gone_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with serving(limits=Limits(max_audio_speed=0.001)) as server:
+            connection = await client(server)
+            await connection.send(START)
+            await connection.send(words(1, 2))
+            await connection.send(words(1, 2))
+            await receive(connection)
+            await eventually(lambda: server.num_streams == 1)
+            connection.transport.abort()
+            await eventually(lambda: server.num_sessions == 0)
+
+    monkeypatch.setattr(server_module, "BURST_AUDIO_SECONDS", 0.1)
+    run(test)
+
+
+def test_a_session_may_last_only_so_long() -> None:
+    async def test() -> None:
+        async with serving(limits=Limits(max_session_seconds=0.1)) as server, client(server) as connection:
+            await connection.send(START)
+            await connection.send(words(1, 2))
+            received, code, reason = await receive_all(connection)
+            assert [message["type"] for message in received[-2:]] == ["final", "error"]
+            assert (received[-2]["text"], code, reason) == ("w1 w2", 1008, "too_long")
+
+    run(test)
+
+
+def test_headers_may_have_only_so_many_bytes() -> None:
+    async def test() -> None:
+        async with serving(limits=Limits(max_header_bytes=2000)) as server:
+            async with raw(server) as (reader, writer):
+                for _ in range(100):  # each line is short, and none is the last
+                    writer.write(b"X: " + b"x" * 95 + b"\r\n")
+                assert (await reader.readline()).startswith(b"HTTP/1.1 431")
+            assert await transcribe(server, words(1)) == ["w1"]
+            with pytest.raises(InvalidStatus) as caught:
+                await connect(f"{server.url}/v1/stream?{'x' * 3000}", proxy=None)
+            assert caught.value.response.status_code == 431
+
+    run(test)
+
+
+def test_a_handshake_may_take_only_so_long() -> None:
+    async def test() -> None:
+        async with serving(limits=Limits(handshake_timeout_seconds=0.1)) as server:
+            async with raw(server) as (reader, writer):
+                writer.write(HANDSHAKE)  # the empty line is missing
+                assert await reader.read() == b""
+            assert await transcribe(server, words(1)) == ["w1"]
+
+    run(test)
+
+
+def test_connections_that_say_nothing_keep_nobody_out() -> None:
+    async def test() -> None:
+        async with serving(limits=Limits(max_handshakes=3)) as server, contextlib.AsyncExitStack() as silent:
+            for _ in range(10):
+                await silent.enter_async_context(raw(server))
+            await eventually(lambda: len(server._lobby) == 3)
+            assert await transcribe(server, words(1, 2)) == ["w1 w2"]
+        assert len(server._lobby) == 0
+
+    run(test)
+
+
+def test_an_address_may_have_only_so_many_sessions() -> None:
+    async def test() -> None:
+        async with serving(limits=Limits(max_sessions_per_address=1)) as server, client(server) as connection:
+            await connection.send(START)
+            await receive(connection)
+            with pytest.raises(InvalidStatus) as caught:
+                await client(server)
+            assert caught.value.response.status_code == 429
+
+    run(test)
+
+
+@pytest.mark.parametrize("opening", ["[" * 100_000, '{"a":' * 100_000, json.dumps({"type": "start", "x": [[[[]]]]})])
+def test_depth_is_no_way_in(opening: str) -> None:
+    async def test() -> None:
+        async with serving() as server, client(server) as connection:
+            await connection.send(opening)
+            received, code, _ = await receive_all(connection)
+            assert (received[-1]["type"], code) == ("error", 1007)
+
+    run(test)
