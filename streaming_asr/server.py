@@ -21,7 +21,6 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection
@@ -41,6 +40,7 @@ from .keys import KeyRing
 from .limits import BURST_AUDIO_SECONDS, BURST_MESSAGE_SECONDS, Budget, Limits, Lobby
 from .messages import Event, ServerMessage
 from .origins import Origins
+from .page import Page
 from .protocols.adapter import Adapter, Frame, Handshake, Mark, Note, Output, Write
 from .protocols.deepgram import DeepgramAdapter
 from .protocols.native import NativeAdapter, write_message
@@ -62,6 +62,7 @@ PATHS: dict[str, type[Adapter]] = {
     "/v1/realtime": OpenAIAdapter,
 }
 HEALTH_PATH = "/healthz"
+HTTP_METHODS = ("GET", "HEAD")
 MAX_QUEUED_FRAMES = 8  # received and not yet looked at, a session
 MAX_QUEUED_MESSAGES = 256  # recognized and not yet sent, a session: from here on its audio waits
 CLOSE_SECONDS = 5.0  # for a client to answer a close
@@ -362,8 +363,14 @@ class _Conversation:
         self._perform(self._adapter.fail("internal", "the recognizer failed on this session"))
 
 
+def _split_target(request: Request) -> tuple[str, str]:
+    """Path and query of a request."""
+    path, _, query = request.path.partition("?")
+    return path, query
+
+
 def _handshake(request: Request | None) -> Handshake:
-    return Handshake(urlsplit(request.path).query if request is not None else "")
+    return Handshake(_split_target(request)[1] if request is not None else "")
 
 
 def _select_subprotocol(
@@ -371,7 +378,7 @@ def _select_subprotocol(
 ) -> Subprotocol | None:
     """Browsers carry keys in further subprotocols, and want to hear the one that is none."""
     if adapter is None and connection.request is not None:
-        adapter = PATHS.get(urlsplit(connection.request.path).path)
+        adapter = PATHS.get(_split_target(connection.request)[0])
     known = adapter.subprotocols if adapter is not None else ()
     return next((subprotocol for subprotocol in offered if subprotocol in known), None)
 
@@ -391,6 +398,7 @@ class Server:
     def __init__(self, recognizer: EngineRecognizer, options: ServerOptions) -> None:
         self._options = options
         self._origins = Origins(options.host, options.allow_origins)
+        self._page = Page()
         self._model = ModelInfo(recognizer.name, recognizer.chunk_ms, recognizer.language)
         self._engine = Engine(recognizer, options.max_batch, options.max_backlog_seconds)
         self._conversations: dict[_Conversation, asyncio.Task[Any]] = {}
@@ -531,19 +539,35 @@ class Server:
         self, connection: ServerConnection, request: Request, adapter: type[Adapter] | None
     ) -> Response | None:
         """Answers a request that is not to become a session; `None` lets the handshake go on."""
+        response = self._answer_http(connection, request, adapter)
+        if response is not None and request.method == "HEAD":
+            response.body = b""
+        return response
+
+    def _answer_http(
+        self, connection: ServerConnection, request: Request, adapter: type[Adapter] | None
+    ) -> Response | None:
+        if request.method not in HTTP_METHODS:
+            response = connection.respond(HTTPStatus.METHOD_NOT_ALLOWED, f"only {' and '.join(HTTP_METHODS)}\n")
+            response.headers["Allow"] = ", ".join(HTTP_METHODS)
+            return response
         refusal = self._origins.refusal(request.headers.get_all("Host"), request.headers.get_all("Origin"))
         if refusal is not None:
             return connection.respond(HTTPStatus.FORBIDDEN, refusal + "\n")
-        path = urlsplit(request.path).path
+        path, query = _split_target(request)
         if path == HEALTH_PATH:
             return connection.respond(HTTPStatus.OK, "ok\n")
+        if adapter is None and (page := self._page.answer(path, request.headers)) is not None:
+            return page
         adapter = adapter or PATHS.get(path)
         if adapter is None:
-            return connection.respond(HTTPStatus.NOT_FOUND, f"nothing here; streams are at {', '.join(PATHS)}\n")
+            return connection.respond(
+                HTTPStatus.NOT_FOUND, f"nothing here; the page is at /, streams are at {', '.join(PATHS)}\n"
+            )
         assert isinstance(connection, _Connection)
         try:
             address, *_ = connection.remote_address or ("",)
-            connection.visitor = self._gate.admit(request.headers, urlsplit(request.path).query, address)
+            connection.visitor = self._gate.admit(request.headers, query, address)
             self._check_room()
             adapter.check(_handshake(request), self._model)
         except ClientError as error:
@@ -560,7 +584,7 @@ class Server:
     async def _converse(self, connection: ServerConnection, adapter: type[Adapter] | None) -> None:
         assert connection.request is not None
         assert isinstance(connection, _Connection)
-        adapter = adapter or PATHS[urlsplit(connection.request.path).path]
+        adapter = adapter or PATHS[_split_target(connection.request)[0]]
         conversation = _Conversation(connection, adapter, self._gate, self._engine, self._model, self._options)
         connection.write = conversation.write
         task = asyncio.current_task()

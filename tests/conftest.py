@@ -10,9 +10,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+DEMO = Path(__file__).parents[1] / "examples" / "demo.wav"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SINK = "mic"
 NEEDED = {
     "pulseaudio": "pulseaudio",
@@ -42,6 +48,26 @@ class VirtualMicrophone:
             capture_output=True,
         )
         return bool(outputs.stdout.strip())
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """The system's browser without a window. Its microphone, allowed to every page, plays `DEMO` once when opened.
+
+    For a module only: while it runs, so does Playwright's event loop, and tests cannot start one of their own.
+    """
+    program = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if program is None:
+        pytest.skip("no browser: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    flags = [
+        "--use-fake-device-for-media-stream",
+        "--use-fake-ui-for-media-stream",
+        f"--use-file-for-fake-audio-capture={DEMO}%noloop",
+    ]
+    with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program, args=flags) as browser:
+        yield browser
 
 
 def _missing() -> list[str]:

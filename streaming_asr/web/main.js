@@ -1,0 +1,487 @@
+// Owns the page: what its buttons, keys and drops do, and what is shown when. Everything that can be decided without a
+// page is decided in the modules it imports.
+
+import { FORMATS, toText } from "./formats.js";
+import { LatencyMeter } from "./latency.js";
+import { Meter } from "./meter.js";
+import { openMicrophone } from "./microphone.js";
+import * as notices from "./notices.js";
+import { level, SAMPLE_RATE } from "./pcm.js";
+import { Recognition } from "./recognition.js";
+import { decodeRecording, RecordingError } from "./recording.js";
+import { Transcript } from "./transcript.js";
+import { clock, TranscriptView } from "./view.js";
+
+const KEPT_SECONDS = 600; // of what is said while the server is away
+const PACE_MS = 100; // between the blocks of a recording at the pace of speech
+
+const $ = (id) => document.getElementById(id);
+const view = new TranscriptView({ settled: $("settled"), open: $("open"), tip: $("tip") });
+const meter = new Meter($("meter"));
+
+let transcript = new Transcript();
+let spoken = 0; // seconds of audio that the transcript stands for so far: where the next session begins
+/** What runs: { kind: "microphone" | "recording", phase, ... } from start to end; null when nothing does. */
+let run = null;
+
+// --- what runs -----------------------------------------------------------------------------------------------------
+
+/** Phases: "opening" the source, "live", "paused", "finishing". */
+function begin(kind, extra = {}) {
+  hideNotice();
+  run = { kind, phase: "opening", isConnected: false, wasConnected: false, recognized: spoken, ...extra };
+  closeMenus();
+  render();
+  return run;
+}
+
+function connectRun() {
+  const self = run;
+  const hotwords = $("hotwords").value.split(",").map((word) => word.trim()).filter(Boolean);
+  self.latency = new LatencyMeter();
+  self.recognition = new Recognition({
+    connect: () => new WebSocket(serverUrl("v1/stream", true)),
+    clock: {
+      now: () => performance.now(),
+      random: Math.random,
+      setTimeout: (action, milliseconds) => setTimeout(action, milliseconds),
+      clearTimeout: (timer) => clearTimeout(timer),
+    },
+    start: hotwords.length > 0 ? { hotwords } : {},
+    offset: spoken,
+    keptSeconds: self.kind === "microphone" ? KEPT_SECONDS : Infinity,
+    observer: {
+      connecting: () => render(),
+      connected: () => {
+        self.isConnected = self.wasConnected = true;
+        hideNotice();
+        render();
+      },
+      disconnected: (milliseconds) => {
+        self.isConnected = false;
+        transcript.interrupt();
+        explainDisconnect(self, Math.max(1, Math.round(milliseconds / 1000)));
+        render();
+      },
+      audioLost: () => transcript.settle(),
+      message: (message, offset) => receive(self, message, offset),
+      ended: () => end(),
+      failed: (message) => {
+        end();
+        showNotice(notices.refusedNotice(message));
+      },
+    },
+  });
+}
+
+function serverUrl(path, isSocket = false) {
+  const url = new URL(path, location.href);
+  url.search = url.hash = "";
+  if (isSocket) url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
+  return url;
+}
+
+function receive(self, message, offset) {
+  transcript.accept(message, offset);
+  if (message.type === "partial" || message.type === "final") {
+    self.recognized = Math.max(self.recognized, message.end + offset);
+    if (message.type === "partial") self.latency.shown(message.end + offset, performance.now());
+  }
+  if (message.type === "done") self.recognized = offset + message.audio_seconds;
+  render();
+}
+
+/** Sockets do not say why they were refused; the same address over HTTP does. */
+async function explainDisconnect(self, seconds) {
+  const response = await fetch(serverUrl("v1/stream")).catch(() => null);
+  if (run !== self || self.isConnected) return;
+  const { wasConnected, kind } = self;
+  const keepsAudio = kind === "microphone";
+  showNotice(notices.connectionNotice({ wasConnected, status: response?.status ?? null, seconds, keepsAudio }), {
+    label: "Try now",
+    act: () => self.recognition.retryNow(),
+  });
+}
+
+/** Everything was recognized, or nothing more will be. */
+function end() {
+  const { recognition, microphone, feeder } = run;
+  clearInterval(feeder);
+  microphone?.close();
+  recognition?.close();
+  spoken = recognition?.heardSeconds ?? spoken;
+  transcript.settle();
+  meter.reset();
+  run = null;
+  hideNotice();
+  render();
+}
+
+/** Takes no more audio and waits for the last words; asked again, or without a connection, waits for nothing. */
+function stop() {
+  if (run.phase === "finishing" || !run.isConnected) return end();
+  run.phase = "finishing";
+  clearInterval(run.feeder);
+  run.microphone?.close();
+  meter.reset();
+  run.recognition.finish();
+  render();
+}
+
+// --- microphone ----------------------------------------------------------------------------------------------------
+
+async function listen() {
+  const self = begin("microphone");
+  const onAudio = (pcm) => {
+    if (run !== self || self.phase !== "live") return;
+    self.recognition.accept(pcm);
+    self.latency.heard(self.recognition.heardSeconds, performance.now());
+    meter.accept(level(pcm));
+    $("elapsed").textContent = clock(self.recognition.heardSeconds);
+  };
+  const onEnded = () => {
+    if (run !== self) return;
+    stop();
+    showNotice(notices.MICROPHONE_GONE);
+  };
+  let microphone;
+  try {
+    microphone = await openMicrophone(onAudio, onEnded);
+  } catch (error) {
+    if (run !== self) return;
+    end();
+    showNotice(notices.microphoneNotice(error.name, location.origin));
+    return;
+  }
+  if (run !== self) return microphone.close(); // stopped while the browser was asking
+  self.microphone = microphone;
+  self.phase = "live";
+  connectRun();
+  render();
+}
+
+function pauseOrResume() {
+  if (run.phase === "live") {
+    run.phase = "paused";
+    run.recognition.finalize();
+    meter.reset();
+  } else {
+    run.phase = "live";
+  }
+  run.microphone.setPaused(run.phase === "paused");
+  render();
+}
+
+// --- recordings ----------------------------------------------------------------------------------------------------
+
+async function transcribe(file) {
+  if (run !== null) {
+    showNotice({ title: "Something is running already", text: "Stop it, then open the recording." });
+    return;
+  }
+  if (!transcript.isEmpty) {
+    const answer = await ask({
+      title: "There is text on the page",
+      text: `Begin anew with “${file.name}”, or add it below? Subtitles fit a recording that begins the page.`,
+      first: "Begin anew",
+      second: "Add below",
+    });
+    if (answer === "cancel") return;
+    if (answer === "first") clear();
+  }
+  const self = begin("recording", { name: file.name });
+  let pcm;
+  try {
+    pcm = await decodeRecording(file);
+  } catch (error) {
+    if (!(error instanceof RecordingError)) throw error;
+    if (run === self) end();
+    showNotice(notices.recordingNotice(error.message));
+    return;
+  }
+  if (run !== self) return;
+  Object.assign(self, { phase: "live", began: spoken, seconds: pcm.length / SAMPLE_RATE, startedAt: performance.now() });
+  connectRun();
+  if (document.querySelector("[name=speed]:checked").value === "speech") feedSlowly(self, pcm);
+  else {
+    self.recognition.accept(pcm);
+    self.recognition.finish();
+  }
+  render();
+}
+
+function feedSlowly(self, pcm) {
+  let position = 0;
+  self.isSlow = true;
+  self.feeder = setInterval(() => {
+    const due = Math.round(((performance.now() - self.startedAt) / 1000) * SAMPLE_RATE);
+    const block = pcm.subarray(position, due);
+    position += block.length;
+    self.recognition.accept(block);
+    self.latency.heard(self.recognition.heardSeconds, performance.now());
+    if (position < pcm.length) return;
+    clearInterval(self.feeder);
+    self.recognition.finish();
+  }, PACE_MS);
+}
+
+// --- the transcript's tools ----------------------------------------------------------------------------------------
+
+/** What leaves the page: the settled utterances. */
+function download(name) {
+  const { type, write } = FORMATS[name];
+  const url = URL.createObjectURL(new Blob([write(transcript.utterances)], { type }));
+  const link = document.createElement("a");
+  link.href = url;
+  link.download = `transcript.${name}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  closeMenus();
+}
+
+async function copy() {
+  const text = toText(transcript.utterances);
+  if (navigator.clipboard) await navigator.clipboard.writeText(text);
+  else copyBySelection(text); // not a secure context
+  $("copy").textContent = "Copied";
+  setTimeout(() => ($("copy").textContent = "Copy"), 2000);
+}
+
+function copyBySelection(text) {
+  const field = document.createElement("textarea");
+  field.value = text;
+  document.body.append(field);
+  field.select();
+  document.execCommand("copy");
+  field.remove();
+}
+
+async function askAndClear() {
+  const answer = await ask({
+    title: "Clear the transcript?",
+    text: "The text leaves the page and cannot be brought back.",
+    first: "Clear",
+  });
+  if (answer === "first") clear();
+}
+
+function clear() {
+  transcript = new Transcript();
+  spoken = 0;
+  hideNotice();
+  render();
+}
+
+// --- what is shown -------------------------------------------------------------------------------------------------
+
+function status() {
+  if (run === null) return ["idle", "Ready"];
+  if (run.phase === "opening") return ["busy", run.kind === "microphone" ? "Opening the microphone…" : "Reading the file…"];
+  if (!run.isConnected) return ["waiting", run.wasConnected ? "Reconnecting…" : "Connecting…"];
+  if (run.phase === "finishing") return ["busy", "Finishing…"];
+  if (run.phase === "paused") return ["busy", "Paused"];
+  return run.kind === "microphone" ? ["live", "Listening"] : ["busy", "Transcribing"];
+}
+
+function render() {
+  const isMicrophone = run?.kind === "microphone" && run.phase !== "opening";
+  const isRecording = run?.kind === "recording" && run.phase !== "opening";
+  const isAtEnd = scrollY + innerHeight > document.documentElement.scrollHeight - 120;
+
+  const [state, words] = status();
+  $("status").dataset.state = state;
+  setText("status-text", words);
+
+  $("empty").hidden = run !== null || !transcript.isEmpty;
+  $("document").hidden = !$("empty").hidden;
+  view.show(transcript);
+  const count = transcript.numWords;
+  setText("count", run && transcript.isEmpty ? "Waiting for speech" : `${count} ${count === 1 ? "word" : "words"}`);
+  for (const id of ["copy", "clear"]) $(id).disabled = transcript.utterances.length === 0;
+  $("clear").disabled ||= run !== null;
+  $("download").hidden = transcript.utterances.length === 0;
+
+  setText("start-text", run === null ? "Start listening" : run.phase === "finishing" ? "Finishing…" : "Stop");
+  $("start").dataset.running = String(run !== null);
+  $("start").title = run?.phase === "finishing" ? "Press again to wait no longer" : "";
+  $("choose").hidden = run !== null;
+  $("pause").hidden = $("finalize").hidden = !isMicrophone || run.phase === "finishing";
+  setText("pause", run?.phase === "paused" ? "Resume" : "Pause");
+  $("finalize").disabled = run?.phase === "paused";
+  $("options").hidden = run !== null;
+
+  $("live").hidden = !isMicrophone;
+  $("speech").dataset.speaking = String(transcript.speaking);
+  setText("speech", transcript.speaking ? "Speech" : "Quiet");
+  $("progress").hidden = !isRecording;
+  $("figures").hidden = !isMicrophone && !isRecording;
+  if (isRecording) {
+    const seconds = run.recognized - run.began;
+    $("progress").value = seconds / run.seconds;
+    setText("elapsed", `${clock(seconds)} of ${clock(run.seconds)}`);
+  }
+  renderPace(isRecording && !run.isSlow);
+  if (isAtEnd && run !== null) $("end").scrollIntoView({ block: "end" });
+}
+
+function renderPace(isFast) {
+  setText("pace-name", isFast ? "Speed" : "Delay");
+  if (!run?.latency) return;
+  const delay = run.latency.median;
+  const speed = (run.recognized - run.began) / ((performance.now() - run.startedAt) / 1000);
+  if (isFast) setText("pace", speed > 0 ? `${speed.toFixed(speed < 10 ? 1 : 0)} ×` : "–");
+  else setText("pace", delay === null ? "–" : `${Math.round(delay)} ms`);
+}
+
+/** Only changes are read aloud. */
+function setText(id, text) {
+  if ($(id).textContent !== text) $(id).textContent = text;
+}
+
+function showNotice({ title, text }, action = { label: "Dismiss", act: hideNotice }) {
+  $("notice-title").textContent = title;
+  $("notice-text").textContent = text;
+  $("notice-action").textContent = action.label;
+  $("notice-action").onclick = action.act;
+  $("notice").hidden = false;
+}
+
+function hideNotice() {
+  $("notice").hidden = true;
+}
+
+/** Asks in a dialog; resolves with "first", "second" or "cancel". */
+function ask({ title, text, first, second }) {
+  const dialog = $("question");
+  $("question-title").textContent = title;
+  $("question-text").textContent = text;
+  $("question-first").textContent = first;
+  $("question-second").textContent = second ?? "";
+  $("question-second").hidden = second === undefined;
+  dialog.returnValue = "cancel";
+  dialog.showModal();
+  $("question-first").focus();
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true }));
+}
+
+function closeMenus(except = null) {
+  for (const menu of document.querySelectorAll(".menu[open]")) if (menu !== except) menu.open = false;
+}
+
+// --- colours -------------------------------------------------------------------------------------------------------
+
+const systemDark = matchMedia("(prefers-color-scheme: dark)");
+
+function isDark() {
+  const chosen = localStorage.getItem("theme");
+  return chosen === null ? systemDark.matches : chosen === "dark";
+}
+
+function showTheme() {
+  const chosen = localStorage.getItem("theme");
+  if (chosen !== null) document.documentElement.dataset.theme = chosen;
+  $("theme").setAttribute("aria-pressed", String(isDark()));
+}
+
+function switchTheme() {
+  localStorage.setItem("theme", isDark() ? "light" : "dark");
+  showTheme();
+}
+
+// --- buttons, keys, drops ------------------------------------------------------------------------------------------
+
+const press = (id) => () => $(id).checkVisibility() && $(id).click();
+const KEYS = {
+  s: { words: "Start, stop", act: press("start") },
+  p: { words: "Pause, resume", act: press("pause") },
+  f: { words: "Finalize: settle what was said", act: press("finalize") },
+  o: { words: "Open a recording", act: press("choose") },
+  c: { words: "Copy the text", act: press("copy") },
+  d: { words: "Download", act: () => openDownloads() },
+  t: { words: "Dark or light", act: press("theme") },
+  "?": { words: "These shortcuts", act: press("shortcuts-button") },
+};
+
+function openDownloads() {
+  if ($("download").hidden) return;
+  $("download").open = true;
+  $("formats").firstElementChild.focus();
+}
+
+function onKey(event) {
+  if (event.key === "Escape") {
+    const menu = document.querySelector(".menu[open]");
+    if (menu?.contains(document.activeElement)) menu.firstElementChild.focus();
+    closeMenus();
+  }
+  const isTyping = event.target.matches("input[type=text], textarea, select");
+  if (isTyping || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
+  if (!$("keys-on").checked || document.querySelector("dialog[open]")) return;
+  const key = KEYS[event.key.toLowerCase()];
+  if (key === undefined) return;
+  event.preventDefault();
+  key.act();
+}
+
+function carriesFile(event) {
+  return event.dataTransfer?.types.includes("Files") ?? false;
+}
+
+function wireButtons() {
+  $("start").onclick = () => (run === null ? listen() : stop());
+  $("pause").onclick = pauseOrResume;
+  $("finalize").onclick = () => run.recognition.finalize();
+  $("choose").onclick = () => $("file").click();
+  $("file").onchange = ({ target }) => {
+    const [file] = target.files;
+    target.value = ""; // so that the same one can be chosen again
+    if (file) transcribe(file);
+  };
+  $("copy").onclick = copy;
+  $("clear").onclick = askAndClear;
+  $("theme").onclick = switchTheme;
+  $("shortcuts-button").onclick = () => $("shortcuts").showModal();
+  for (const [name, { label }] of Object.entries(FORMATS)) {
+    const button = document.createElement("button");
+    const extension = document.createElement("kbd");
+    extension.textContent = name;
+    button.type = "button";
+    button.append(label, extension);
+    button.onclick = () => download(name);
+    $("formats").append(button);
+  }
+  for (const [key, { words }] of Object.entries(KEYS)) {
+    const [term, description, cap] = ["dt", "dd", "kbd"].map((name) => document.createElement(name));
+    term.textContent = words;
+    cap.textContent = key.toUpperCase();
+    description.append(cap);
+    $("keys").append(term, description);
+  }
+}
+
+function wireWindow() {
+  document.addEventListener("keydown", onKey);
+  document.addEventListener("click", ({ target }) => closeMenus(target.closest(".menu")));
+  $("keys-on").checked = localStorage.getItem("keys") !== "off";
+  $("keys-on").onchange = ({ target }) => localStorage.setItem("keys", target.checked ? "on" : "off");
+  systemDark.addEventListener("change", showTheme);
+  addEventListener("scroll", () => view.showTip(null), { passive: true });
+  addEventListener("online", () => run?.recognition?.retryNow());
+  addEventListener("beforeunload", (event) => run !== null && event.preventDefault());
+
+  addEventListener("dragenter", (event) => carriesFile(event) && ($("drop").hidden = false));
+  addEventListener("dragover", (event) => carriesFile(event) && event.preventDefault());
+  addEventListener("dragleave", (event) => event.relatedTarget === null && ($("drop").hidden = true));
+  addEventListener("drop", (event) => {
+    $("drop").hidden = true;
+    if (!carriesFile(event)) return;
+    event.preventDefault();
+    transcribe(event.dataTransfer.files[0]);
+  });
+}
+
+wireButtons();
+wireWindow();
+showTheme();
+render();
+if (!isSecureContext) showNotice(notices.microphoneNotice("SecurityError", location.origin));

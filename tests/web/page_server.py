@@ -1,0 +1,56 @@
+"""The server behind the page, with a fake recognizer, in a thread of its own: Playwright's loop has the test's."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from fakes import FakeRecognizer
+
+from streaming_asr.server import Server, ServerOptions
+
+
+class PageServer:
+    """Runs from `start` to `stop`, on one port throughout."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.port = 0
+        self.recognizer = FakeRecognizer()
+
+    @property
+    def url(self) -> str:
+        return f"http://localhost:{self.port}/"
+
+    def start(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self._server = Server(
+            self.recognizer, ServerOptions(port=self.port, **({"drain_seconds": 0.0} | self.options))
+        )
+        self._call(self._server.start)
+        self.port = int(self._server.url.rpartition(":")[2])
+
+    def stop(self) -> None:
+        self.cut()  # of what is cut nothing is settled
+        self._call(self._server.drain)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(30)
+        self._loop.close()
+
+    def cut(self) -> None:
+        """Cuts every connection, as a network does."""
+
+        async def abort() -> None:
+            for conversation in list(self._server._conversations):
+                conversation.abort()
+
+        self._call(abort)
+
+    @property
+    def num_sessions(self) -> int:
+        return self._server.num_sessions
+
+    def _call(self, action: Callable[[], Any]) -> None:
+        asyncio.run_coroutine_threadsafe(action(), self._loop).result(30)
