@@ -252,10 +252,10 @@ def test_any_frames_in_any_order_end_in_an_error_or_in_done(sessions: list[list[
 
 
 def test_plain_http() -> None:
-    async def get(server: Server, path: str, extra: str = "") -> bytes:
+    async def get(server: Server, path: str, extra: str = "", method: str = "GET") -> bytes:
         host, port = server.url.removeprefix("ws://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n{extra}\r\n".encode())
+        writer.write(f"{method} {path} HTTP/1.1\r\nHost: {host}:{port}\r\n{extra}\r\n".encode())
         answer = await reader.read()
         writer.close()
         await writer.wait_closed()
@@ -266,7 +266,18 @@ def test_plain_http() -> None:
             health = await get(server, "/healthz?deep=1")
             assert health.startswith(b"HTTP/1.1 200 OK")
             assert health.endswith(b"ok\n")
-            assert (await get(server, "/")).startswith(b"HTTP/1.1 404")
+            assert (await get(server, "/nowhere")).startswith(b"HTTP/1.1 404")
+            page = await get(server, "/?from=elsewhere")
+            assert page.startswith(b"HTTP/1.1 200 OK")
+            assert page.endswith(b"</html>\n")
+            for path in ("/", "/healthz", "/nowhere"):
+                head = await get(server, path, method="HEAD")
+                assert head.startswith((await get(server, path)).partition(b"\r\n")[0])
+                assert head.endswith(b"\r\n\r\n")
+                assert (await get(server, path, method="OPTIONS")).startswith(b"HTTP/1.1 405")
+            for path in ("/web/../page.py", "//[", "/web/%2e%2e/page.py"):
+                assert (await get(server, path)).startswith(b"HTTP/1.1 404")
+            assert (await get(server, "/", "Origin: https://evil.example\r\n")).startswith(b"HTTP/1.1 403")
             assert (await get(server, "/v1/stream")).startswith(b"HTTP/1.1 426")
             assert (await get(server, "/v1/stream", "Origin: https://evil.example\r\n")).startswith(b"HTTP/1.1 403")
 

@@ -21,6 +21,7 @@ const meter = new Meter($("meter"));
 
 let transcript = new Transcript();
 let spoken = 0; // seconds of audio that the transcript stands for so far: where the next session begins
+let key = sessionStorage.getItem("key"); // where the server asks for one
 /** What runs: { kind: "microphone" | "recording", phase, ... } from start to end; null when nothing does. */
 let run = null;
 
@@ -40,7 +41,7 @@ function connectRun() {
   const hotwords = $("hotwords").value.split(",").map((word) => word.trim()).filter(Boolean);
   self.latency = new LatencyMeter();
   self.recognition = new Recognition({
-    connect: () => new WebSocket(serverUrl("v1/stream", true)),
+    connect: () => new WebSocket(serverUrl("v1/stream", true), key === null ? [] : ["bearer", key]),
     clock: {
       now: () => performance.now(),
       random: Math.random,
@@ -93,14 +94,29 @@ function receive(self, message, offset) {
 
 /** Sockets do not say why they were refused; the same address over HTTP does. */
 async function explainDisconnect(self, seconds) {
-  const response = await fetch(serverUrl("v1/stream")).catch(() => null);
+  const headers = key === null ? {} : { Authorization: `Bearer ${key}` };
+  const response = await fetch(serverUrl("v1/stream"), { headers }).catch(() => null);
   if (run !== self || self.isConnected) return;
+  if (response?.status === 401) return askForKey(self);
   const { wasConnected, kind } = self;
   const keepsAudio = kind === "microphone";
   showNotice(notices.connectionNotice({ wasConnected, status: response?.status ?? null, seconds, keepsAudio }), {
     label: "Try now",
     act: () => self.recognition.retryNow(),
   });
+}
+
+async function askForKey(self) {
+  if ($("question").open) return;
+  const notice = key === null ? notices.KEY_NEEDED : notices.KEY_REFUSED;
+  $("key-field").hidden = false;
+  const answer = await ask({ ...notice, first: "Use the key", focus: "key" });
+  $("key-field").hidden = true;
+  if (run !== self) return;
+  if (answer === "cancel" || $("key").value === "") return end();
+  key = $("key").value.trim();
+  sessionStorage.setItem("key", key);
+  self.recognition.retryNow();
 }
 
 /** Everything was recognized, or nothing more will be. */
@@ -351,7 +367,7 @@ function hideNotice() {
 }
 
 /** Asks in a dialog; resolves with "first", "second" or "cancel". */
-function ask({ title, text, first, second }) {
+function ask({ title, text, first, second, focus = "question-first" }) {
   const dialog = $("question");
   $("question-title").textContent = title;
   $("question-text").textContent = text;
@@ -360,7 +376,7 @@ function ask({ title, text, first, second }) {
   $("question-second").hidden = second === undefined;
   dialog.returnValue = "cancel";
   dialog.showModal();
-  $("question-first").focus();
+  $(focus).focus();
   return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true }));
 }
 
@@ -414,7 +430,7 @@ function onKey(event) {
     if (menu?.contains(document.activeElement)) menu.firstElementChild.focus();
     closeMenus();
   }
-  const isTyping = event.target.matches("input[type=text], textarea, select");
+  const isTyping = event.target.matches("input[type=text], input[type=password]");
   if (isTyping || event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;
   if (!$("keys-on").checked || document.querySelector("dialog[open]")) return;
   const key = KEYS[event.key.toLowerCase()];
@@ -440,6 +456,7 @@ function wireButtons() {
   $("copy").onclick = copy;
   $("clear").onclick = askAndClear;
   $("theme").onclick = switchTheme;
+  $("question-cancel").onclick = () => $("question").close("cancel");
   $("shortcuts-button").onclick = () => $("shortcuts").showModal();
   for (const [name, { label }] of Object.entries(FORMATS)) {
     const button = document.createElement("button");

@@ -42,10 +42,21 @@ export function recordingNotice(message) {
   return { title: "This recording cannot be used", text: message };
 }
 
+export const KEY_NEEDED = {
+  title: "This server asks for a key",
+  text: "Whoever runs it makes one with “streaming-asr keys add”. It is kept until this tab is closed.",
+};
+
+export const KEY_REFUSED = {
+  title: "The server does not take this key",
+  text: "It may be mistyped, or revoked. Whoever runs the server makes another with “streaming-asr keys add”.",
+};
+
 /** While there is no connection. `status` is what the server says over HTTP, null when it says nothing. */
 export function connectionNotice({ wasConnected, status, seconds, keepsAudio }) {
   const again = `Trying again in ${seconds} s.`;
   if (status === 503) return { title: "The server is full", text: `It carries as many sessions as it may. ${again}` };
+  if (status === 429) return { title: "That is all this key or address may use", text: `For now, that is. ${again}` };
   if (status === 403) {
     return { title: "The server lets this page not in", text: "Start it with --allow-origin and this page's address." };
   }

@@ -26,9 +26,7 @@ class PageServer:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._thread.start()
-        self._server = Server(
-            self.recognizer, ServerOptions(port=self.port, **({"drain_seconds": 0.0} | self.options))
-        )
+        self._server = Server(self.recognizer, ServerOptions(port=self.port, **({"drain_seconds": 0.0} | self.options)))
         self._call(self._server.start)
         self.port = int(self._server.url.rpartition(":")[2])
 
