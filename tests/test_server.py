@@ -223,8 +223,11 @@ def test_a_text_frame_that_is_not_utf8_is_named() -> None:
     run(test)
 
 
+QUIET = bytes(byte & 0x3F for byte in range(256))  # at most half as loud as POISON
 FRAMES = st.one_of(
-    st.sampled_from([START, STOP, FINALIZE, '{"type": "keepalive"}']), st.text(max_size=30), st.binary(max_size=3000)
+    st.sampled_from([START, STOP, FINALIZE, '{"type": "keepalive"}']),
+    st.text(max_size=30),
+    st.binary(max_size=3000).map(lambda audio: audio.translate(QUIET)),
 )
 
 
