@@ -35,9 +35,9 @@ def gemm_shapes(config: ModelConfig, batch_size: int) -> list[tuple[int, int, in
     size = config.hidden_size
     window = (config.context_frames + config.frames_per_step) * config.num_mel_bins
     gates = GATES[config.cell] * size
-    layer = [(batch_size, size, gates)] * 2 if config.cell == "gru" else [(batch_size, 2 * size, gates)]
+    recurrent = (batch_size, size, gates)
     output = (batch_size, size, config.outputs_per_step * config.num_tokens)
-    return [(batch_size, window, size), *layer * config.num_layers, output]
+    return [(batch_size, window, size), *[recurrent] * (2 * config.num_layers), output]
 
 
 def alternate(works: Sequence[Callable[[], object]], rounds: int, clock: Clock = time.perf_counter) -> list[float]:
@@ -65,11 +65,11 @@ def network_step(network: StepFunction, batch_size: int) -> Callable[[], object]
 
 
 def plain_products(config: ModelConfig, precision: Precision, batch_size: int) -> Callable[[], object]:
-    """The matrix products of one step alone, each with weights of its own; the layers' in ``precision``."""
-    first, *layers, last = gemm_shapes(config, batch_size)
-    works = []
-    for (m, k, n), kind in [(first, "float32"), *((shape, precision) for shape in layers), (last, "float32")]:
-        works.append((product(torch.randn(n, k), torch.zeros(n), kind, 18.0), torch.randn(m, k)))
+    """The matrix products of one step alone, each with weights of its own, in ``precision``."""
+    works = [
+        (product(torch.randn(n, k), torch.zeros(n), precision, 4.0), torch.randn(m, k))
+        for m, k, n in gemm_shapes(config, batch_size)
+    ]
 
     def multiply() -> object:
         with torch.inference_mode():

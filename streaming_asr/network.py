@@ -1,9 +1,9 @@
 """Owns the acoustic network as it is served: few steps of many streams, with weights laid out once for that.
 
 The same function as `AcousticModel`, which is built for training: there a library call a layer runs many steps, here
-a step costs one matrix product a layer, of inputs and hidden units side by side. Where the processor multiplies bytes
-in vectors the products are of 8-bit numbers, with ranges that do not depend on the batch, so that a stream gets the
-same numbers whoever it shares a step with. Must not know words, streams or sockets.
+a step costs two matrix products a layer and little else. Where the processor multiplies bytes
+in vectors the products are of 8-bit numbers, with ranges that do not depend on the batch: integer sums are exact, so a
+stream gets the same bits whoever it shares a step with. Must not know words, streams or sockets.
 """
 
 from __future__ import annotations
@@ -58,6 +58,8 @@ class Network:
         self._model = model
         first = model.input_norm
         self._input_scale = first.weight.abs() + first.bias.abs() / INPUT_RANGE  # keeps the first inputs in range too
+        self._input = product(model.input.weight, model.input.bias, precision, INPUT_RANGE, digits=2)
+        self._output = product(model.output.weight, model.output.bias, precision, INPUT_RANGE, digits=2)
         self._norms = [(norm.get_parameter("weight"), norm.get_parameter("bias")) for norm in model.norms]
         affines = [(self._input_scale, torch.zeros_like(first.bias)), *self._norms[:-1]]
         self._layers = [_Layer(self.config, *pair, precision) for pair in zip(model.layers, affines, strict=True)]
@@ -75,7 +77,7 @@ class Network:
         hidden, cell = state.hidden.unbind(), state.cell.unbind()
         outputs = []
         for step in range(windows.shape[1]):
-            x = torch.relu(model.input_norm(model.input(windows[:, step])))
+            x = torch.relu(model.input_norm(self._input(windows[:, step])))
             normal = x / self._input_scale
             next_hidden, next_cell = [], []
             for layer, (scale, shift), h, c in zip(self._layers, self._norms, hidden, cell, strict=True):
@@ -85,7 +87,7 @@ class Network:
                 next_hidden.append(h)
                 next_cell.append(c)
             hidden, cell = tuple(next_hidden), tuple(next_cell)
-            outputs.append(model.output(x).view(len(x), -1, config.num_tokens))
+            outputs.append(self._output(x).view(len(x), -1, config.num_tokens))
         log_probs = torch.cat(outputs, dim=1).log_softmax(-1)
         return log_probs, ModelState(context, torch.stack(hidden), torch.stack(cell))
 
@@ -100,52 +102,63 @@ class _Layer:
         self, config: ModelConfig, layer: nn.Module, affine: tuple[Tensor, Tensor], precision: Precision
     ) -> None:
         scale, shift = affine
-        inputs: Tensor = layer.get_parameter("weight_ih_l0")
-        recurrent: Tensor = layer.get_parameter("weight_hh_l0")
+        inputs, recurrent = layer.get_parameter("weight_ih_l0"), layer.get_parameter("weight_hh_l0")
         input_bias = layer.get_parameter("bias_ih_l0") + inputs @ shift
-        recurrent_bias: Tensor = layer.get_parameter("bias_hh_l0")
-        inputs = inputs * scale
-        self._cell = config.cell
-        if config.cell == "gru":  # its new gate needs the recurrent product by itself
-            self._inputs = product(inputs, input_bias, precision, INPUT_RANGE)
-            self._recurrent = product(recurrent, recurrent_bias, precision, 1.0)
-            return
+        recurrent_bias = layer.get_parameter("bias_hh_l0")
+        rows = torch.arange(len(inputs))
         if config.cell == "lstm":  # gates i f g o -> i f o g: those with a sigmoid side by side
-            order = torch.arange(4 * config.hidden_size).view(4, -1)[[0, 1, 3, 2]].flatten()
-            inputs, recurrent = inputs[order], recurrent[order]
-            input_bias, recurrent_bias = input_bias[order], recurrent_bias[order]
-        # Hidden units are within -1..1; scaled to the inputs' range, both share one quantization.
-        joined = torch.cat((inputs, recurrent / INPUT_RANGE), dim=1)
-        self._joined = product(joined, input_bias + recurrent_bias, precision, INPUT_RANGE)
+            rows = rows.view(4, -1)[[0, 1, 3, 2]].flatten()
+        self._cell = config.cell
+        self._inputs = product((inputs * scale)[rows], input_bias[rows], precision, INPUT_RANGE)
+        self._recurrent = product(recurrent[rows], recurrent_bias[rows], precision, 1.0)
 
     def __call__(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        size = hidden.shape[1]
+        accepted, remembered = self._inputs(x), self._recurrent(hidden)
         if self._cell == "gru":
-            reset, update, new = self._inputs(x).chunk(3, dim=1)
-            from_reset, from_update, from_new = self._recurrent(hidden).chunk(3, dim=1)
-            update = torch.sigmoid(update + from_update)
-            new = torch.tanh(new + torch.sigmoid(reset + from_reset) * from_new)
+            gates = torch.sigmoid(accepted[:, : 2 * size] + remembered[:, : 2 * size])
+            reset, update = gates.chunk(2, dim=1)
+            new = torch.tanh(torch.addcmul(accepted[:, 2 * size :], reset, remembered[:, 2 * size :]))
             return torch.lerp(new, hidden, update), cell
-        gates = self._joined(torch.cat((x, hidden * INPUT_RANGE), dim=1))
+        gates = accepted.add_(remembered)
         if self._cell == "rnn":
             return torch.tanh(gates), cell
-        size = hidden.shape[1]
         accept, forget, emit = torch.sigmoid(gates[:, : 3 * size]).chunk(3, dim=1)
         cell = torch.addcmul(forget * cell, accept, torch.tanh(gates[:, 3 * size :]))
         return emit * torch.tanh(cell), cell
 
 
-def product(weight: Tensor, bias: Tensor, precision: Precision, reach: float) -> Product:
-    """``x @ weight.T + bias`` as a function, for weight [N, K] and x [B, K]; ``int8`` cuts x off at -reach..reach."""
+def product(weight: Tensor, bias: Tensor, precision: Precision, reach: float, *, digits: int = 1) -> Product:
+    """``x @ weight.T + bias`` as a function of x [B, K], for weight [N, K].
+
+    ``int8`` rounds both factors, x cut off at -+reach, to ``digits`` digits of 8 bits.
+    """
     if precision == "float32":
         transposed = weight.t().contiguous()
         return lambda x: torch.addmm(bias, x, transposed)
+    multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
+    step = 2 * reach / 255
+    packed, rest = _pack(weight, bias)
+    if digits == 1:
+        return lambda x: multiply(x, step, 128, packed)
+    unbiased, _ = _pack(weight, None)
+    second, _ = _pack(rest, None)
+
+    def in_two_digits(x: Tensor) -> Tensor:  # but for the product of both second digits
+        rest = x - torch.fake_quantize_per_tensor_affine(x, step, 128, 0, 255)
+        total: Tensor = multiply(x, step, 128, packed)
+        return total.add_(multiply(rest, step / 255, 128, unbiased)).add_(multiply(x, step, 128, second))
+
+    return in_two_digits
+
+
+def _pack(weight: Tensor, bias: Tensor | None) -> tuple[object, Tensor]:
+    """Weights rounded, a scale a row, in the layout of fbgemm; and what the rounding left."""
     step = weight.abs().amax(dim=1).clamp_min(1e-9) / WEIGHT_LEVELS
-    quantized = torch.quantize_per_channel(weight, step, torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8)
+    rounded = torch.quantize_per_channel(weight, step, torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8)
     engine = torch.backends.quantized.engine
     torch.backends.quantized.engine = "fbgemm"
     try:
-        packed = torch.ops.quantized.linear_prepack(quantized, bias.float())
+        return torch.ops.quantized.linear_prepack(rounded, bias), weight - rounded.dequantize()
     finally:
         torch.backends.quantized.engine = engine
-    multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
-    return lambda x: multiply(x, 2 * reach / 255, 128, packed)

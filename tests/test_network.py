@@ -4,7 +4,7 @@ import torch
 from streaming_asr import network
 from streaming_asr.errors import InputError
 from streaming_asr.model import AcousticModel, Cell, ModelConfig
-from streaming_asr.network import Network, Precision, best_precision
+from streaming_asr.network import Network, best_precision
 
 FRAMES = torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(1)) * 10
 CELLS = ["lstm", "gru", "rnn"]
@@ -50,19 +50,32 @@ def test_int8_is_close(cell: Cell) -> None:
 @needs_int8
 def test_int8_holds_the_largest_inputs() -> None:
     weight = torch.ones(16, 64)
-    multiply = network.product(weight, torch.zeros(16), "int8", 2.0)
-    torch.testing.assert_close(multiply(torch.full((3, 64), 2.0)), torch.full((3, 16), 128.0), atol=1.0, rtol=0)
-    torch.testing.assert_close(multiply(torch.full((3, 64), -2.0)), torch.full((3, 16), -128.0), atol=1.0, rtol=0)
+    largest = torch.full((3, 64), network.INPUT_RANGE)
+    multiply = network.product(weight, torch.zeros(16), "int8", network.INPUT_RANGE)
+    torch.testing.assert_close(multiply(largest), largest @ weight.t(), atol=0, rtol=0.01)
+    torch.testing.assert_close(multiply(-largest), -largest @ weight.t(), atol=0, rtol=0.01)
 
 
-@pytest.mark.parametrize("precision", ["float32", pytest.param("int8", marks=needs_int8)])
-def test_a_stream_gets_the_same_numbers_in_any_company(precision: Precision) -> None:
-    served = Network(tiny("lstm"), precision)
-    loud = FRAMES.clone()
-    loud[0] *= 100
-    together, _ = served(loud, served.initial_state(3))
-    alone, _ = served(loud[1:2], served.initial_state(1))
-    torch.testing.assert_close(together[1:2], alone, atol=1e-3 if precision == "int8" else 1e-5, rtol=0)
+@needs_int8
+def test_a_second_digit_is_worth_a_hundred_times_the_first() -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight, bias = torch.randn(16, 64, generator=generator), torch.arange(16.0)
+    x = 3 * torch.randn(5, 64, generator=generator)
+    exact = torch.addmm(bias, x, weight.t())
+    one, two = ((network.product(weight, bias, "int8", 12.0, digits=d)(x) - exact).abs().max() for d in (1, 2))
+    assert 50 * two < one < 2
+
+
+@needs_int8
+@pytest.mark.parametrize("cell", CELLS)
+def test_int8_gives_a_stream_the_same_bits_in_any_company(cell: Cell) -> None:
+    served = Network(tiny(cell), "int8")
+    many = torch.cat((FRAMES, FRAMES * 100, FRAMES - 3, FRAMES.flip(1)))
+    together, state = served(many, served.initial_state(12))
+    for first, last in [(1, 2), (3, 5), (4, 11)]:
+        fewer, own = served(many[first:last], served.initial_state(last - first))
+        assert torch.equal(fewer, together[first:last])
+        assert torch.equal(own.hidden, state.hidden[:, first:last])
 
 
 def test_a_precision_that_the_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
