@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from . import __version__
 from .errors import StreamingAsrError
 from .limits import Limits
+from .logs import LEVELS
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -72,7 +73,14 @@ def _parser() -> argparse.ArgumentParser:
         default = "no limit" if limit.default is None else "%(default)s"
         words = f"{limit.metadata['help']} (default: {default})"
         limits.add_argument(name, type=kind, default=limit.default, metavar="N", help=words)
-    serve.add_argument("--verbose", action="store_true", help="log sessions as they come and go")
+    serve.add_argument(
+        "--log-level",
+        choices=LEVELS,
+        default="warning",
+        help="info: sessions as they come and go; debug: every message's kind and size (default: %(default)s)",
+    )
+    serve.add_argument("--log-format", choices=("text", "json"), default="text", help="(default: %(default)s)")
+    serve.add_argument("--verbose", dest="log_level", action="store_const", const="info", help="--log-level info")
     model_option(serve)
 
     keys = commands.add_parser("keys", help="add, list and revoke the API keys of a server")
@@ -212,7 +220,8 @@ def _serve(options: argparse.Namespace) -> int:
             tls_key=options.tls_key,
             limits=Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)}),
         ),
-        verbose=options.verbose,
+        log_level=options.log_level,
+        log_format=options.log_format,
     )
 
 

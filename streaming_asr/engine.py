@@ -2,7 +2,8 @@
 
 Everything that costs time (features, network, decoder) runs on that one thread, which alone touches the recognizer's
 streams; callers hold `Handle`s and never wait for it, unless they ask to with `Handle.wait_capacity`. Events come back
-on the event loop. Knows nothing of sockets or messages beyond the events it carries.
+on the event loop. A worker that dies or stands still is replaced (`Engine.supervise`): the streams that it had in hand
+are lost, all others go on. Knows nothing of sockets or messages beyond the events it carries.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import math
 import threading
 import time
 import traceback
+import weakref
 from collections import deque
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,7 @@ import numpy as np
 
 from .audio import SAMPLE_RATE, Samples
 from .messages import Event, Reason, StreamOptions
+from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +34,7 @@ MAX_BACKLOG_SECONDS = 10.0  # of one stream's audio, from which its sender is to
 BURST_RATE = 2.0  # times real time: as fast as a stream's audio falls due; faster audio uses what time is left
 PATIENCE_SECONDS = 0.25  # the longest that a step falls due later because its stream was ahead
 MAX_MARKERS = 64  # of one stream that wait, from which its sender is to wait: each may cost a block of its own
+STOP_SECONDS = 5.0  # for the worker to end the step under way
 FEED_SAMPLES = 8000  # 0.5 s: at most so much of one stream goes through the front end at a turn
 
 
@@ -68,6 +72,7 @@ class EngineRecognizer(Protocol):
 # --- the order of work, pure -----------------------------------------------------------------------------------
 
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
 
 
 class Scheduler(Generic[K]):
@@ -182,6 +187,18 @@ class Backlog:
 # --- the worker ------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class StepReport:
+    """What a step cost."""
+
+    queue_seconds: list[float]  # that each of its streams was ready and waited
+    compute_seconds: float
+
+
+class _Superseded(BaseException):
+    """The worker that meets this was given up on: another has gone on with all streams but those it had in hand."""
+
+
 class Handle:
     """One stream, as its session sees it. All methods may be called from any thread, except `wait_capacity`."""
 
@@ -202,6 +219,7 @@ class Handle:
         self._has_capacity: asyncio.Event | None = None  # set by the worker for who waits
         self._closed = False
         self._stream: EngineStream | None = None  # the worker's alone
+        self._ready_at = 0.0  # the same: since when it waits for its step
 
     @property
     def backlog_seconds(self) -> float:
@@ -284,18 +302,28 @@ class Engine:
         max_batch: int = MAX_BATCH,
         max_backlog_seconds: float = MAX_BACKLOG_SECONDS,
         clock: Callable[[], float] = time.monotonic,
+        watchdog: Watchdog | None = None,
+        on_step: Callable[[StepReport], None] = lambda report: None,
     ) -> None:
+        """`on_step` is called on the worker thread."""
         self.max_backlog_seconds = max_backlog_seconds
         self.block_samples = recognizer.chunk_ms * SAMPLE_RATE // 1000
         self._recognizer = recognizer
         self._max_batch = max_batch
         self._clock = clock
-        self._scheduler: Scheduler[Handle] = Scheduler(recognizer.chunk_ms / 1000)  # the worker's alone
+        self._on_step = on_step
+        self._scheduler = self._new_scheduler()  # the worker's alone
         self._wake = threading.Condition()  # guards the handles' backlogs and what follows
         self._nudged: dict[Handle, None] = {}  # handles with news, in order
         self._open: set[Handle] = set()
         self._stopping = False
+        self._in_hand: list[Handle] | None = None  # what the worker works on now
+        self._num_works = 0  # pieces of work taken in hand so far
+        self._watchdog = watchdog or Watchdog()
+        self._abandoned: dict[threading.Thread, list[EngineStream]] = {}  # streams in workers that may yet return
         self._thread: threading.Thread | None = None
+        # Asked for by each worker itself: for a thread that has ended there is no safe way to.
+        self._cpu_clocks: weakref.WeakKeyDictionary[threading.Thread, int] = weakref.WeakKeyDictionary()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -306,8 +334,7 @@ class Engine:
     def start(self) -> None:
         """Starts the worker; events will be delivered on the event loop that this is called from."""
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
+        self._start_worker()
 
     async def stop(self) -> None:
         """Ends the worker after the step under way and gives all streams back."""
@@ -315,7 +342,66 @@ class Engine:
             self._stopping = True
             self._wake.notify()
         if self._thread is not None:
-            await asyncio.to_thread(self._thread.join)
+            await asyncio.to_thread(self._thread.join, STOP_SECONDS)
+            if self._thread.is_alive():
+                logger.error("the worker does not end; its streams are left to it")
+
+    @property
+    def num_abandoned(self) -> int:
+        """Workers that stood still and have not come back."""
+        return len(self._abandoned)
+
+    def supervise(self) -> bool:
+        """Replaces the worker if it died or does not get on, and says whether it had to.
+
+        To be called on the event loop, a few times a second.
+        """
+        with self._wake:
+            worker = self._thread
+            if worker is None or self._stopping:
+                return False
+            is_alive = worker.is_alive()
+            if is_alive and not self._is_stalled(worker):
+                return False
+            lost, self._in_hand = self._in_hand or [], None
+            streams = [handle._stream for handle in lost if handle._stream is not None]
+            for handle in lost:
+                handle._stream = None
+                self._open.discard(handle)
+            self._scheduler = self._new_scheduler()
+            self._nudged = dict.fromkeys(self._open)
+            if is_alive:
+                self._abandoned[worker] = streams
+            self._start_worker()
+        logger.error(
+            "the worker %s; it was replaced, and of %d streams %d are lost",
+            "stood still" if is_alive else "died",
+            len(lost) + len(self._open),
+            len(lost),
+        )
+        if not is_alive:
+            self._close(streams)
+        for handle in lost:
+            handle._on_failure()
+        return True
+
+    def _is_stalled(self, worker: threading.Thread) -> bool:
+        clock = self._cpu_clocks.get(worker)
+        if clock is None:  # it has not begun yet
+            return False
+        try:
+            cpu_seconds = time.clock_gettime(clock)
+        except OSError:  # it died just now
+            return False
+        work = None if self._in_hand is None else self._num_works
+        return self._watchdog.is_stalled(self._clock(), work, cpu_seconds)
+
+    def _start_worker(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        self._thread.start()
+
+    def _new_scheduler(self) -> Scheduler[Handle]:
+        return Scheduler(self._recognizer.chunk_ms / 1000)
 
     def open(
         self,
@@ -349,6 +435,17 @@ class Engine:
     # --- on the worker thread ---
 
     def _run(self) -> None:
+        self._cpu_clocks[threading.current_thread()] = time.pthread_getcpuclockid(threading.get_ident())
+        try:
+            self._work()
+        except _Superseded:
+            with self._wake:
+                streams = self._abandoned.pop(threading.current_thread())
+            self._close(streams)
+        except BaseException as error:
+            _log_failure("the worker", error)  # `supervise` finds it dead
+
+    def _work(self) -> None:
         while True:
             with self._wake:
                 while not (self._nudged or self._scheduler or self._stopping):
@@ -357,21 +454,50 @@ class Engine:
                     break
                 nudged, self._nudged = self._nudged, {}
             for handle in nudged:
-                self._guarded(handle, self._feed)
+                if self._guarded(handle, self._feed):
+                    handle._ready_at = self._clock()
+                    self._scheduler.offer(handle, handle._ready_at)
             batch = self._scheduler.take(self._max_batch)
             if batch:
                 self._step(batch)
         for handle in list(self._open):
             self._give_back(handle)
 
-    def _guarded(self, handle: Handle, work: Callable[[Handle], None]) -> None:
+    def _guarded(self, handle: Handle, work: Callable[[Handle], T]) -> T | None:
         """Does work for one stream; if it raises, that stream ends and no other."""
         try:
-            work(handle)
+            return self._held([handle], lambda: work(handle))
         except Exception as error:
             _log_failure("a stream's step", error)
             self._give_back(handle)
             self._on_loop(handle._on_failure)
+            return None
+
+    def _held(self, handles: list[Handle], work: Callable[[], T]) -> T:
+        """Does one piece of work under the eyes of `supervise`."""
+        with self._wake:
+            self._in_hand = handles
+            self._num_works += 1
+        began = time.thread_time()
+        try:
+            result = work()
+        except Exception:
+            self._put_down(handles, began)
+            raise
+        self._put_down(handles, began)
+        return result
+
+    def _put_down(self, handles: list[Handle], began: float) -> None:
+        worker = threading.current_thread()
+        with self._wake:
+            if worker is self._thread:
+                self._in_hand = None
+                self._watchdog.finished(time.thread_time() - began)
+                return
+            for handle in handles:  # what was opened since
+                if handle._stream is not None:
+                    self._abandoned[worker].append(handle._stream)
+        raise _Superseded
 
     def _give_back(self, handle: Handle) -> None:
         stream, handle._stream = handle._stream, None
@@ -380,18 +506,22 @@ class Engine:
             self._open.discard(handle)
             self._nudged.pop(handle, None)
         if stream is not None:
+            self._close([stream])
+
+    def _close(self, streams: list[EngineStream]) -> None:
+        for stream in streams:
             try:
                 stream.close()
             except Exception as error:
                 _log_failure("closing a stream", error)
 
-    def _feed(self, handle: Handle) -> None:
-        """Moves a stream's backlog into it until it is ready, for one turn's worth at most."""
+    def _feed(self, handle: Handle) -> bool:
+        """Moves a stream's backlog into it until it is ready, for one turn's worth at most; says whether it is."""
         if handle._closed:
             self._give_back(handle)
-            return
+            return False
         if handle not in self._open:
-            return
+            return False
         if handle._stream is None:
             handle._stream = self._recognizer.stream(handle._options)
         stream = handle._stream
@@ -399,10 +529,10 @@ class Engine:
         while not stream.ready:
             with self._wake:
                 if not handle._backlog:
-                    return
+                    return False
                 if fed >= FEED_SAMPLES:
                     self._nudge(handle)  # again after the others
-                    return
+                    return False
                 item = handle._backlog.take()
                 if handle._has_capacity is not None and handle.has_capacity:
                     self._on_loop(handle._has_capacity.set)
@@ -413,23 +543,26 @@ class Engine:
             else:
                 stream.push(item)
                 fed += len(item)
-        self._scheduler.offer(handle, self._clock())
+        return True
 
     def _step(self, batch: list[Handle]) -> None:
+        began = self._clock()
         try:
-            results = self._recognizer.step([handle._stream for handle in batch])
+            results = self._held(batch, lambda: self._recognizer.step([handle._stream for handle in batch]))
         except Exception:
             if len(batch) > 1:
                 logger.warning("a step of %d streams failed; taking it one by one", len(batch))
             for handle in batch:
-                self._guarded(handle, self._step_alone)
+                alone = self._guarded(handle, self._step_alone)
+                if alone is not None:
+                    self._after_step([handle], alone)
             return
+        self._on_step(StepReport([began - handle._ready_at for handle in batch], self._clock() - began))
         self._after_step(batch, results)
 
-    def _step_alone(self, handle: Handle) -> None:
+    def _step_alone(self, handle: Handle) -> list[list[Event]] | None:
         assert handle._stream is not None
-        if handle._stream.ready:
-            self._after_step([handle], self._recognizer.step([handle._stream]))
+        return self._recognizer.step([handle._stream]) if handle._stream.ready else None
 
     def _after_step(self, batch: list[Handle], results: list[list[Event]]) -> None:
         deliveries = [(handle, events) for handle, events in zip(batch, results, strict=True) if events]
@@ -450,7 +583,7 @@ def _deliver(deliveries: list[tuple[Handle, list[Event]]]) -> None:
             asyncio.get_running_loop().call_soon(handle._on_failure)  # which may raise too
 
 
-def _log_failure(what: str, error: Exception) -> None:
+def _log_failure(what: str, error: BaseException) -> None:
     """Without the exception's own words: they might quote what was said."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     logger.error("%s failed with %s at\n%s", what, type(error).__name__, frames)

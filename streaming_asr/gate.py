@@ -22,6 +22,7 @@ _STATUS = {
     "key_sessions": HTTPStatus.TOO_MANY_REQUESTS,
     "key_audio": HTTPStatus.TOO_MANY_REQUESTS,
     "address_sessions": HTTPStatus.TOO_MANY_REQUESTS,
+    "bad_origin": HTTPStatus.FORBIDDEN,
     "server_full": HTTPStatus.SERVICE_UNAVAILABLE,
 }
 RETRY_SECONDS = 5  # told to who was refused for what may change soon

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import math
 import secrets
 import signal
 import time
@@ -31,14 +32,16 @@ from websockets.protocol import OPEN
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
-from . import messages
+from . import __version__, messages
 from .access import is_loopback
-from .engine import MAX_BACKLOG_SECONDS, MAX_BATCH, Engine, EngineRecognizer, Handle
+from .engine import MAX_BACKLOG_SECONDS, MAX_BATCH, Engine, EngineRecognizer, Handle, StepReport
 from .errors import ClientError, InputError
 from .gate import Gate, Visitor, http_headers, http_status
 from .keys import KeyRing
 from .limits import BURST_AUDIO_SECONDS, BURST_MESSAGE_SECONDS, Budget, Limits, Lobby
-from .messages import Event, ServerMessage
+from .logs import Format, configure, log_loop_error, session_logger
+from .messages import Event, Final, Partial, ServerMessage
+from .metrics import CONTENT_TYPE, Metrics, WordLatency
 from .origins import Origins
 from .page import Page
 from .protocols.adapter import Adapter, Frame, Handshake, Mark, Note, Output, Write
@@ -49,6 +52,7 @@ from .protocols.sherpa_onnx import SherpaOnnxAdapter
 from .protocols.vosk import VoskAdapter
 from .session import Close, Flush, ModelInfo, Open, Push, Session, State
 from .tls import ServerTls
+from .watchdog import STALL_SECONDS, Watchdog
 
 logger = logging.getLogger(__name__)
 # At debug level websockets writes frames out; this keeps it from doing so whatever the root logger's level is.
@@ -61,12 +65,14 @@ PATHS: dict[str, type[Adapter]] = {
     "/v1/listen": DeepgramAdapter,
     "/v1/realtime": OpenAIAdapter,
 }
-HEALTH_PATH = "/healthz"
+HEALTH_PATH, READY_PATH, METRICS_PATH = "/healthz", "/readyz", "/metrics"
 HTTP_METHODS = ("GET", "HEAD")
 MAX_QUEUED_FRAMES = 8  # received and not yet looked at, a session
 MAX_QUEUED_MESSAGES = 256  # recognized and not yet sent, a session: from here on its audio waits
 CLOSE_SECONDS = 5.0  # for a client to answer a close
-HOUSEKEEPING_SECONDS = 1.0  # between two looks at the key file
+HOUSEKEEPING_SECONDS = 0.25  # between two looks at the worker and the key file
+UNREADY_SECONDS = 10.0  # after the worker was replaced
+MAX_ABANDONED_WORKERS = 4  # that stood still: from here on only a new process helps
 FLUSH_SECONDS = 5.0  # for the last finals, after the time that sessions had to end by themselves
 MAX_CLOSE_REASON_BYTES = 123  # RFC 6455, 5.5: 125 with the code
 
@@ -80,6 +86,7 @@ class ServerOptions:
     max_sessions: int = 64
     max_batch: int = MAX_BATCH
     max_backlog_seconds: float = MAX_BACKLOG_SECONDS  # audio of one session that waits, before it is read no further
+    stall_seconds: float = STALL_SECONDS  # from which the recognizer is taken to stand still, and restarted
     limits: Limits = field(default_factory=Limits)  # of one client
     drain_seconds: float = 10.0  # at shutdown, for sessions to end by themselves
     allow_origins: tuple[str, ...] = ()  # web pages from elsewhere that may connect; "*" for all
@@ -161,12 +168,14 @@ class Outbox:
 # --- one client ----------------------------------------------------------------------------------------------------
 
 
+_FRAME_ERRORS = {1002: "bad_frame", 1007: "bad_utf8", 1009: "too_big"}  # by close code
+_ERRORS = _FRAME_ERRORS | {1006: "connection_lost"}  # of which the session never hears
+
+
 class _Connection(ServerConnection):
     """Keeps requests small and soon, and tells the client why before it fails the connection for a frame that never
     reaches the session.
     """
-
-    _CODES = {1002: "bad_frame", 1007: "bad_utf8", 1009: "too_big"}  # noqa: RUF012
 
     def __init__(
         self, protocol: ServerProtocol, *args: Any, lobby: Lobby[_Connection], max_header_bytes: int, **kwargs: Any
@@ -179,8 +188,8 @@ class _Connection(ServerConnection):
         fail = protocol.fail
 
         def explain_and_fail(code: int, reason: str = "") -> None:
-            if protocol.state is OPEN and code in self._CODES:
-                for written in self.write(messages.Error(self._CODES[code], reason)):
+            if protocol.state is OPEN and code in _FRAME_ERRORS:
+                for written in self.write(messages.Error(_FRAME_ERRORS[code], reason)):
                     protocol.send_text(_as_bytes(written.data))
             fail(code, reason)
 
@@ -222,8 +231,10 @@ class _Conversation:
         engine: Engine,
         model: ModelInfo,
         options: ServerOptions,
+        metrics: Metrics,
     ) -> None:
         self._connection = connection
+        self._metrics = metrics
         self._gate = gate
         self._engine = engine
         self._options = options
@@ -238,6 +249,8 @@ class _Conversation:
         self._adapter = adapter(self._session, _handshake(connection.request))
         self._outbox = Outbox()
         self._handle: Handle | None = None
+        self._log = session_logger(logger, self._session.session_id)
+        self._word_latency = WordLatency()
 
     @property
     def is_waiting_for_start(self) -> bool:
@@ -261,8 +274,8 @@ class _Conversation:
 
     async def run(self) -> None:
         """Returns when the connection is gone and everything it held was given back."""
-        session_id = self._session.session_id
-        logger.info("session %s: connected, %s", session_id, self._adapter.name)
+        self._log.info("connected, %s", self._adapter.name)
+        self._metrics.sessions.labels(self._adapter.name).inc()
         writer = asyncio.create_task(self._write())
         try:
             self._perform(self._adapter.open())
@@ -270,9 +283,7 @@ class _Conversation:
                 frame = await self._receive()
                 before = self._session.audio_seconds
                 self._perform(self._adapter.tick() if frame is None else self._adapter.receive(frame))
-                self._messages_left.spend(frame is not None)
-                self._audio_left.spend(self._session.audio_seconds - before)
-                self._spend(self._session.audio_seconds - before)
+                self._account(frame, self._session.audio_seconds - before)
                 if await self._wait_capacity():
                     self._session.keep_alive()  # it was not the client that was idle
         except ConnectionClosed:
@@ -283,13 +294,26 @@ class _Conversation:
                 self._handle.close()
             writer.cancel()
             await asyncio.wait([writer])
-            logger.info(
-                "session %s: closed with %s after %.1f s of audio, %d utterances",
-                session_id,
+            error = self._session.error or _ERRORS.get(self._connection.close_code or 1006, "none")
+            self._metrics.sessions.labels(self._adapter.name).dec()
+            self._metrics.sessions_ended.labels(self._adapter.name, error).inc()
+            self._log.info(
+                "closed with %s after %.1f s of audio, %d utterances, error: %s",
                 self._connection.close_code,
                 self._session.audio_seconds,
                 self._session.utterances,
+                error,
             )
+
+    def _account(self, frame: Frame | None, audio_seconds: float) -> None:
+        if frame is not None:
+            self._log.debug("received %s of %d bytes", "text" if isinstance(frame, str) else "audio", len(frame))
+            self._messages_left.spend(1)
+        if audio_seconds:
+            self._word_latency.heard(self._session.audio_seconds, time.monotonic())
+            self._audio_left.spend(audio_seconds)
+            self._metrics.audio_seconds.labels(self._adapter.name).inc(audio_seconds)
+        self._spend(audio_seconds)
 
     def _spend(self, audio_seconds: float) -> None:
         try:
@@ -322,12 +346,13 @@ class _Conversation:
             while not isinstance(message := await self._outbox.get(), Close):
                 async with asyncio.timeout(self._options.limits.idle_timeout_seconds):
                     await self._connection.send(message.data)
+                self._log.debug("sent %d characters%s", len(message.data), ", partial" if message.is_partial else "")
             reason = message.reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
             await self._connection.close(message.code, reason)
         except ConnectionClosed:
             pass
         except TimeoutError:
-            logger.info("session %s: does not read", self._session.session_id)
+            self._log.info("does not read")
             self.abort()
 
     def _perform(self, outputs: list[Output]) -> None:
@@ -347,13 +372,19 @@ class _Conversation:
                 case Write():
                     self._outbox.put(output)
                 case Note(words):
-                    logger.info("session %s: %s", self._session.session_id, words)
+                    self._log.info("%s", words)
                 case Close():
                     if self._handle is not None:
                         self._handle.close()
                     self._outbox.finish(output)
 
     def _on_events(self, events: list[Event]) -> None:
+        now = time.monotonic()
+        for event in events:
+            if isinstance(event, Partial) or (isinstance(event, Final) and event.text):
+                seconds = self._word_latency.said(event.end, now)
+                if seconds is not None:
+                    self._metrics.word_seconds.observe(seconds)
         self._perform(self._adapter.receive_events(events))
 
     def _on_reached(self) -> None:
@@ -400,7 +431,16 @@ class Server:
         self._origins = Origins(options.host, options.allow_origins)
         self._page = Page()
         self._model = ModelInfo(recognizer.name, recognizer.chunk_ms, recognizer.language)
-        self._engine = Engine(recognizer, options.max_batch, options.max_backlog_seconds)
+        self._engine = Engine(
+            recognizer,
+            options.max_batch,
+            options.max_backlog_seconds,
+            watchdog=Watchdog(options.stall_seconds),
+            on_step=self._on_step,
+        )
+        self._metrics = Metrics(__version__, recognizer.name, lambda: self.unready is None, lambda: self.num_streams)
+        self._unready_until = -math.inf
+        self._draining = False
         self._conversations: dict[_Conversation, asyncio.Task[Any]] = {}
         self._servers: dict[str, WebSocketServer] = {}  # by the protocol's name; "native" is the address with paths
         self._keys = KeyRing(options.keys, time.monotonic) if options.keys is not None else None
@@ -429,6 +469,29 @@ class Server:
     def num_streams(self) -> int:
         """Recognizer streams that are held."""
         return self._engine.num_streams
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether only a new process helps."""
+        return self._engine.num_abandoned >= MAX_ABANDONED_WORKERS
+
+    @property
+    def unready(self) -> str | None:
+        """Why no new session should come here now; `None`: it may."""
+        if self._draining:
+            return "the server is shutting down"
+        if self.is_hopeless:
+            return "the recognizer does not get on; start the server anew"
+        if time.monotonic() < self._unready_until:
+            return "the recognizer did not get on and was restarted"
+        return None
+
+    def _on_step(self, report: StepReport) -> None:
+        self._metrics.steps.inc()
+        self._metrics.step_streams.inc(len(report.queue_seconds))
+        self._metrics.compute_seconds.inc(report.compute_seconds)
+        for seconds in report.queue_seconds:
+            self._metrics.queue_seconds.observe(seconds)
 
     async def start(self) -> None:
         """Listens. Raises `InputError` when an address cannot be used."""
@@ -460,7 +523,12 @@ class Server:
 
     async def _keep_house(self) -> None:
         while True:
+            began = time.monotonic()
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
+            self._metrics.lag_seconds.observe(max(0.0, time.monotonic() - began - HOUSEKEEPING_SECONDS))
+            if self._engine.supervise():
+                self._metrics.worker_restarts.inc()
+                self._unready_until = time.monotonic() + UNREADY_SECONDS
             if self._keys is not None and self._keys.has_changed():
                 self.reload()
 
@@ -504,10 +572,8 @@ class Server:
 
         `hurry` cuts the first wait short.
         """
+        self._draining = True
         self._stop_listening()
-        if self._housekeeping is not None:
-            self._housekeeping.cancel()
-            await asyncio.wait([self._housekeeping])
         for conversation in list(self._conversations):
             if conversation.is_waiting_for_start:
                 conversation.go_away()
@@ -522,6 +588,9 @@ class Server:
             async with asyncio.timeout(1.0):  # what is left is in the middle of a handshake
                 for server in self._servers.values():
                     await server.wait_closed()
+        if self._housekeeping is not None:
+            self._housekeeping.cancel()
+            await asyncio.wait([self._housekeeping])
         await self._engine.stop()
 
     async def _wait_for_conversations(self, seconds: float, hurry: asyncio.Event | None = None) -> None:
@@ -553,10 +622,15 @@ class Server:
             return response
         refusal = self._origins.refusal(request.headers.get_all("Host"), request.headers.get_all("Origin"))
         if refusal is not None:
-            return connection.respond(HTTPStatus.FORBIDDEN, refusal + "\n")
+            return self._refuse(connection, ClientError("bad_origin", refusal), refusal + "\n")
         path, query = _split_target(request)
-        if path == HEALTH_PATH:
-            return connection.respond(HTTPStatus.OK, "ok\n")
+        if path in (HEALTH_PATH, READY_PATH):
+            well = not self.is_hopeless if path == HEALTH_PATH else self.unready is None
+            status = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
+            return connection.respond(status, "ok\n" if well else f"{self.unready}\n")
+        address, *_ = connection.remote_address or ("",)
+        if adapter is None and path == METRICS_PATH:
+            return self._answer_metrics(connection, request, query, address)
         if adapter is None and (page := self._page.answer(path, request.headers)) is not None:
             return page
         adapter = adapter or PATHS.get(path)
@@ -566,15 +640,28 @@ class Server:
             )
         assert isinstance(connection, _Connection)
         try:
-            address, *_ = connection.remote_address or ("",)
             connection.visitor = self._gate.admit(request.headers, query, address)
             self._check_room()
             adapter.check(_handshake(request), self._model)
         except ClientError as error:
-            response = connection.respond(http_status(error), adapter.refusal(error))
-            response.headers.update(http_headers(error))
-            return response
+            return self._refuse(connection, error, adapter.refusal(error))
         return None
+
+    def _answer_metrics(self, connection: ServerConnection, request: Request, query: str, address: str) -> Response:
+        try:
+            self._gate.identify(request.headers, query, address)
+        except ClientError as error:
+            return self._refuse(connection, error, error.message + "\n")
+        response = connection.respond(HTTPStatus.OK, self._metrics.exposition().decode())
+        del response.headers["Content-Type"]
+        response.headers["Content-Type"] = CONTENT_TYPE
+        return response
+
+    def _refuse(self, connection: ServerConnection, error: ClientError, words: str) -> Response:
+        self._metrics.refusals.labels(error.code).inc()
+        response = connection.respond(http_status(error), words)
+        response.headers.update(http_headers(error))
+        return response
 
     def _check_room(self) -> None:
         if self.num_sessions >= self._options.max_sessions:
@@ -585,7 +672,9 @@ class Server:
         assert connection.request is not None
         assert isinstance(connection, _Connection)
         adapter = adapter or PATHS[_split_target(connection.request)[0]]
-        conversation = _Conversation(connection, adapter, self._gate, self._engine, self._model, self._options)
+        conversation = _Conversation(
+            connection, adapter, self._gate, self._engine, self._model, self._options, self._metrics
+        )
         connection.write = conversation.write
         task = asyncio.current_task()
         assert task is not None
@@ -598,6 +687,7 @@ class Server:
                 finally:
                     del self._conversations[conversation]
         except ClientError as error:
+            self._metrics.refusals.labels(error.code).inc()
             with contextlib.suppress(ConnectionClosed):
                 for written in conversation.write(messages.Error(error.code, error.message)):
                     await connection.send(written.data)
@@ -623,19 +713,22 @@ async def serve(
     await server.drain(hurry)
 
 
-def run_server(load: Callable[[], EngineRecognizer], options: ServerOptions, verbose: bool = False) -> int:
+def run_server(
+    load: Callable[[], EngineRecognizer],
+    options: ServerOptions,
+    log_level: str = "warning",
+    log_format: Format = "text",
+) -> int:
     """Loads, serves until SIGTERM or SIGINT, drains; the exit code. A second signal stops waiting for clients.
 
-    Prints one line on stdout, ``listening on ws://HOST:PORT``; logs go to stderr, sessions' comings and goings if
-    `verbose`. SIGHUP rereads keys and certificate.
+    Prints one line on stdout, ``listening on ws://HOST:PORT``; logs go to stderr, sessions' comings and goings at
+    level ``info``. SIGHUP rereads keys and certificate.
     """
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-    )
+    configure(log_level, log_format)
     recognizer = load()
 
     async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(log_loop_error)
         stop, hurry = asyncio.Event(), asyncio.Event()
 
         def on_signal() -> None:

@@ -216,6 +216,7 @@ class Session:
         self.session_id = session_id
         self.state = State.OPENING
         self.utterances = 0  # finals with words in them
+        self.error: str | None = None  # the code of the error that ended it, or is about to
         self.model = model
         self.limits = limits
         self._clock = clock
@@ -326,6 +327,7 @@ class Session:
         if self.state is State.CLOSED:
             return []
         self._advance(Input.FAIL)
+        self.error = code
         return [Send(messages.Error(code, message)), Close(close_code, code)]
 
     # --- inside ---
@@ -366,6 +368,7 @@ class Session:
             # What is whole is still recognized: the client made a mistake, its speaker did not.
             words = f"the audio ended {self._decoder.pending_bytes} bytes into a frame"
             self._ending, self._ending_error = Close(1007, "odd_audio"), messages.Error("odd_audio", words)
+            self.error = "odd_audio"
         return self._flush("stop")
 
     def _end(self, ending: Close, error: messages.Error | None = None) -> list[Action]:
@@ -373,6 +376,8 @@ class Session:
             return []
         before = self.state
         self._advance(Input.END)
+        if error is not None and before in (State.OPENING, State.STREAMING):
+            self.error = error.code
         if before is State.STREAMING:
             self._ending, self._ending_error = ending, error
             return self._flush("stop")

@@ -13,6 +13,8 @@ CHUNK_MS = 80
 CHUNK_SAMPLES = 1280
 SECRET = "words that somebody said"  # in an exception; must not be logged
 POISON = 99  # a chunk as loud as this breaks the step it is in
+STALL = 98  # as loud as this, exactly: holds up the step it is in until `FakeRecognizer.released` is set
+DEATH = 97  # the same: ends the thread that takes the step
 
 
 def word(level: int) -> bytes:
@@ -82,9 +84,9 @@ class FakeStream:
             self.utterance += 1
         return events
 
-    def poisoned(self) -> bool:
+    def next_level(self) -> int:
         audio = [self.rest, *(item for item in self.items if not isinstance(item, str))]
-        return round(float(np.abs(np.concatenate(audio)[:CHUNK_SAMPLES]).max(initial=0)) * 100) >= POISON
+        return round(float(np.abs(np.concatenate(audio)[:CHUNK_SAMPLES]).max(initial=0)) * 100)
 
 
 class FakeRecognizer:
@@ -102,6 +104,7 @@ class FakeRecognizer:
         self.threads: set[int] = set()
         self.gate = threading.Event()
         self.gate.set()
+        self.released = threading.Event()
 
     def stream(self, options: StreamOptions, /) -> FakeStream:
         self.open_streams += 1
@@ -114,6 +117,11 @@ class FakeRecognizer:
         self.batches.append(len(streams))
         self.stepped.append(list(streams))
         assert all(stream.ready and not stream.closed for stream in streams)
-        if any(stream.poisoned() for stream in streams):
+        levels = [stream.next_level() for stream in streams]
+        if max(levels) >= POISON:
             raise ValueError(SECRET)
+        if STALL in levels:
+            assert self.released.wait(30)
+        if DEATH in levels:
+            raise SystemExit(SECRET)
         return [stream.advance() for stream in streams]

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import CHUNK_SAMPLES, POISON, SECRET, FakeRecognizer, word, words
+from fakes import CHUNK_SAMPLES, DEATH, POISON, SECRET, STALL, FakeRecognizer, word, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming_asr.audio import AudioDecoder, Samples
-from streaming_asr.engine import MAX_MARKERS, Backlog, Engine, Handle, Scheduler
+from streaming_asr.engine import MAX_MARKERS, Backlog, Engine, Handle, Scheduler, StepReport
 from streaming_asr.messages import Event, Final, StreamOptions
+from streaming_asr.watchdog import Watchdog
 
 # --- scheduler -----------------------------------------------------------------------------------------------------
 
@@ -451,3 +452,53 @@ def test_marks_hold_their_sender_back_too() -> None:
     assert backlog.num_markers == 2
     backlog.clear()
     assert backlog.num_markers == 0
+
+
+# --- a worker that does not get on ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", [STALL, DEATH])
+def test_a_worker_that_stands_still_or_dies_is_replaced_and_other_streams_go_on(
+    fault: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        watchdog = Watchdog(stall_seconds=0.05, warm_up_seconds=0.05)
+        async with running(recognizer, max_batch=1, watchdog=watchdog) as engine:
+            good, bad = Listener(engine), Listener(engine)
+            good.handle.push(samples(words(1, 2)))
+            await eventually(lambda: len(good.events) == 3)
+            assert not engine.supervise()
+            bad.handle.push(samples(word(fault)))
+            await eventually(lambda: not bad.handle.backlog_seconds)
+            good.handle.push(samples(word(3)))
+            await eventually(engine.supervise)
+            assert bad.failed.is_set()
+            good.handle.flush("stop")
+            assert await good.stopped() == [("w1 w2 w3", "stop")]
+            assert engine.num_streams == 1
+            assert engine.num_abandoned == (fault == STALL)
+            recognizer.released.set()
+            await eventually(lambda: engine.num_abandoned == 0 and recognizer.open_streams == 1)
+            assert not engine.supervise()
+            late = Listener(engine)
+            late.handle.flush("stop")
+            assert await late.stopped() == [("", "stop")]
+
+    run(test)
+    assert "of 2 streams 1 are lost" in caplog.text
+    assert SECRET not in caplog.text
+
+
+def test_a_step_says_what_it_cost() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        times = iter(range(1000))
+        reports: list[StepReport] = []
+        async with running(recognizer, clock=lambda: float(next(times)), on_step=reports.append) as engine:
+            listener = Listener(engine)
+            listener.handle.push(samples(word(1)))
+            await eventually(lambda: bool(listener.events))
+        assert reports == [StepReport([1.0], 1.0)]  # the clock was asked when it was ready, before and after
+
+    run(test)

@@ -38,7 +38,7 @@ Message = dict[str, Any]
 async def serving(recognizer: FakeRecognizer | None = None, **options: Any) -> AsyncIterator[Server]:
     """A server that must have given back everything by the end."""
     recognizer = recognizer or FakeRecognizer()
-    server = Server(recognizer, ServerOptions(port=0, **({"drain_seconds": 0.0} | options)))
+    server = Server(recognizer, ServerOptions(port=0, **({"drain_seconds": 0.0, "stall_seconds": 60.0} | options)))
     await server.start()
     try:
         yield server
