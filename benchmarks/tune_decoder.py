@@ -21,10 +21,11 @@ from streaming_asr.decoder import Decoder, DecoderOptions
 from streaming_asr.evaluate import count_word_errors
 from streaming_asr.features import extract
 from streaming_asr.lexicon import Lexicon, LexiconTree
+from streaming_asr.manifest import MANIFEST_FILE
 from streaming_asr.model import load_model
 from streaming_asr.network import Network, Precision, best_precision
 from streaming_asr.ngram import NGram
-from streaming_asr.recognizer import FLUSH_SAMPLES, LEXICON_FILE, LM_FILE, MANIFEST_FILE
+from streaming_asr.recognizer import FLUSH_SAMPLES, LEXICON_FILE, LM_FILE
 from streaming_asr.recordings import find_recordings, read_samples
 
 

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from .errors import ModelError
 from .features import FRAME_SHIFT_SECONDS, NUM_MEL_BINS
+from .manifest import MANIFEST_FILE, read_manifest, read_verified
 from .tokens import NUM_TOKENS
 
 Cell = Literal["lstm", "gru", "rnn"]
@@ -31,6 +32,9 @@ _CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
     "gru": nn.GRU,
     "rnn": nn.RNN,
 }
+
+
+MAX_LAYERS = 64
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         if self.cell not in _CELLS:
             raise ModelError(f"unknown cell {self.cell!r}; one of {', '.join(_CELLS)}")
+        if isinstance(self.num_layers, int) and self.num_layers > MAX_LAYERS:
+            raise ModelError(f"num_layers must be at most {MAX_LAYERS}, not {self.num_layers}")
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name != "cell" and not (isinstance(value, int) and 1 <= value <= 65536):
@@ -140,7 +146,6 @@ class AcousticModel(nn.Module):
 
 
 WEIGHTS_FILE = "model.safetensors"
-CONFIG_FILE = "config.json"
 
 
 def save_model(model: AcousticModel, folder: Path) -> None:
@@ -150,7 +155,7 @@ def save_model(model: AcousticModel, folder: Path) -> None:
     payload = safetensors.torch.save(tensors)
     (folder / WEIGHTS_FILE).write_bytes(payload)
     manifest = {"model": asdict(model.config), "sha256": hashlib.sha256(payload).hexdigest()}
-    (folder / CONFIG_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
+    (folder / MANIFEST_FILE).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def load_model(folder: Path) -> AcousticModel:
@@ -158,22 +163,20 @@ def load_model(folder: Path) -> AcousticModel:
 
     Raises `ModelError`, naming the file, when one is missing, damaged, or does not fit the other.
     """
-    config_path, weights_path = folder / CONFIG_FILE, folder / WEIGHTS_FILE
+    config_path, weights_path = folder / MANIFEST_FILE, folder / WEIGHTS_FILE
+    manifest = read_manifest(folder)
     try:
-        manifest = json.loads(config_path.read_bytes())
-        config = ModelConfig(**manifest["model"])
-        expected = manifest["sha256"]
-        payload = weights_path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"cannot read {error.filename}: {error.strerror}") from error
-    except (ValueError, TypeError, KeyError) as error:
+        config = ModelConfig(**manifest.model)
+    except (ModelError, TypeError) as error:
         raise ModelError(f"{config_path} is not a model's config: {error}") from error
-    if hashlib.sha256(payload).hexdigest() != expected:
-        raise ModelError(f"{weights_path} is damaged or not the one that {config_path} describes (SHA-256 differs)")
-    model = AcousticModel(config)
+    payload = read_verified(weights_path, manifest.sha256)
     try:
         tensors = {name: tensor.float() for name, tensor in safetensors.torch.load(payload).items()}
-        model.load_state_dict(tensors)
+        with torch.device("meta"):  # so that a config cannot ask for memory that the file does not fill
+            model = AcousticModel(config)
+        model.load_state_dict(tensors, assign=True)
     except (safetensors.SafetensorError, RuntimeError) as error:
         raise ModelError(f"{weights_path} does not hold the network that {config_path} describes: {error}") from error
+    if not all(tensor.isfinite().all() for tensor in tensors.values()):
+        raise ModelError(f"{weights_path} holds a number that is infinite or none")
     return model.eval().requires_grad_(False)

@@ -11,8 +11,7 @@ then costs no network pass. Any sign of speech wakes it, with the audio from `PR
 
 from __future__ import annotations
 
-import hashlib
-import json
+import dataclasses
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ from .features import (
     Samples,
 )
 from .lexicon import Lexicon, LexiconTree
+from .manifest import MANIFEST_FILE, read_manifest, read_verified
 from .messages import Event, Final, Partial, Reason, SpeechStarted, StreamOptions
 from .model import ModelState, load_model
 from .network import Network, Precision, StepFunction, best_precision
@@ -44,7 +44,6 @@ from .tokens import BLANK
 from .vad import VoiceActivityDetector
 
 SHIPPED_MODEL = Path(__file__).parent / "resources" / "en"
-MANIFEST_FILE = "config.json"
 LEXICON_FILE = "lexicon.txt"
 LM_FILE = "lm.safetensors"
 
@@ -86,20 +85,30 @@ class Recognizer:
         does not fit, and `InputError` for a precision that this machine lacks.
         """
         model = load_model(folder)
-        manifest = json.loads((folder / MANIFEST_FILE).read_bytes())
-        for name in (LEXICON_FILE, LM_FILE):
-            _verify(folder / name, manifest.get("files", {}).get(name))
-        lexicon = Lexicon.from_file(folder / LEXICON_FILE)
+        manifest = read_manifest(folder)
+        if not manifest.name:
+            raise ModelError(f"{folder / MANIFEST_FILE} gives the model no name")
+        for file in (LEXICON_FILE, LM_FILE):
+            read_verified(folder / file, manifest.files.get(file))
         ngram = NGram.load(folder / LM_FILE)
         try:
-            options = DecoderOptions(**{**manifest.get("decoder", {}), **(decoder_options or {})})
+            options = DecoderOptions(**manifest.decoder)
+        except (InputError, TypeError) as error:
+            raise ModelError(f"{folder / MANIFEST_FILE}: a decoder option cannot be used: {error}") from error
+        try:
+            options = dataclasses.replace(options, **(decoder_options or {}))
         except TypeError as error:
-            raise ModelError(f"{folder / MANIFEST_FILE}: unknown decoder option ({error})") from error
+            raise InputError(f"unknown decoder option: {error}") from error
+        try:
+            lexicon = Lexicon.from_file(folder / LEXICON_FILE)
+            decoder = Decoder(LexiconTree.build(lexicon, ngram.unigram_log_probs), ngram, options)
+        except InputError as error:
+            raise ModelError(f"{folder / LEXICON_FILE} cannot be used with {LM_FILE}: {error}") from error
         return cls(
-            manifest["name"],
+            manifest.name,
             Network(model, precision or best_precision()),
             lexicon,
-            Decoder(LexiconTree.build(lexicon, ngram.unigram_log_probs), ngram, options),
+            decoder,
         )
 
     def stream(self, options: StreamOptions | None = None) -> Stream:
@@ -127,15 +136,6 @@ class Recognizer:
                 stream.commit_chunk(ModelState(*own), scores[row])
             self.decoder.step_many([stream.decoder_state for stream in running], scores)
         return [stream.advance() for stream in streams]
-
-
-def _verify(path: Path, expected: str | None) -> None:
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise ModelError(f"cannot read {error.filename}: {error.strerror}") from error
-    if digest != expected:
-        raise ModelError(f"{path} is damaged or not the one that {MANIFEST_FILE} describes (SHA-256 differs)")
 
 
 class Stream:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..model import CONFIG_FILE, load_model, save_model
+from ..manifest import MANIFEST_FILE
+from ..model import load_model, save_model
 from ..recognizer import LEXICON_FILE, LM_FILE, Recognizer
 
 
@@ -28,7 +29,7 @@ def export_model(
                 shutil.copyfile(source, target)
         except OSError as error:
             raise InputError(f"cannot copy {source}: {error.strerror}") from error
-    manifest_path = output / CONFIG_FILE
+    manifest_path = output / MANIFEST_FILE
     manifest = json.loads(manifest_path.read_text())
     manifest |= {
         "name": name,
