@@ -52,7 +52,7 @@ class VirtualMicrophone:
 
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
-    """The system's browser without a window. Its microphone, allowed to every page, plays `DEMO` once when opened.
+    """The system's browser without a window. Its microphone plays `DEMO` once when opened, by pages that may.
 
     For a module only: while it runs, so does Playwright's event loop, and tests cannot start one of their own.
     """
@@ -63,8 +63,8 @@ def chromium() -> Iterator[Browser]:
 
     flags = [
         "--use-fake-device-for-media-stream",
-        "--use-fake-ui-for-media-stream",
         f"--use-file-for-fake-audio-capture={DEMO}%noloop",
+        "--host-resolver-rules=MAP asr.test 127.0.0.1",  # an address that is not secure
     ]
     with sync_playwright() as playwright, playwright.chromium.launch(executable_path=program, args=flags) as browser:
         yield browser

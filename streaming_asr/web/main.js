@@ -309,7 +309,7 @@ function render() {
   setText("status-text", words);
 
   $("empty").hidden = run !== null || !transcript.isEmpty;
-  $("document").hidden = !$("empty").hidden;
+  $("tools").hidden = !$("empty").hidden;
   view.show(transcript);
   const count = transcript.numWords;
   setText("count", run && transcript.isEmpty ? "Waiting for speech" : `${count} ${count === 1 ? "word" : "words"}`);

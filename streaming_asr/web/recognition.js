@@ -149,6 +149,7 @@ export class Recognition {
         this.log.settle(this.settledBy(message, at));
         break;
       case "error":
+        if (message.code === "internal") this.log.settle(this.log.sent); // what broke the server is not sent again
         if (!RETRIED_CODES.has(message.code)) this.fail(message.message);
         return;
     }

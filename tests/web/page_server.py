@@ -5,9 +5,21 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from fakes import FakeRecognizer
+from fakes import FakeRecognizer, FakeStream
 
+from streaming_asr.messages import StreamOptions
 from streaming_asr.server import Server, ServerOptions
+
+
+class _Stream(FakeStream):
+    def poisoned(self) -> bool:
+        return False  # a microphone may be as loud as it likes
+
+
+class _Recognizer(FakeRecognizer):
+    def stream(self, options: StreamOptions, /) -> FakeStream:
+        self.open_streams += 1
+        return _Stream(self, options)
 
 
 class PageServer:
@@ -16,7 +28,7 @@ class PageServer:
     def __init__(self, **options: Any) -> None:
         self.options = options
         self.port = 0
-        self.recognizer = FakeRecognizer()
+        self.recognizer = _Recognizer()
 
     @property
     def url(self) -> str:
