@@ -104,12 +104,20 @@ class Recognizer:
             decoder = Decoder(LexiconTree.build(lexicon, ngram.unigram_log_probs), ngram, options)
         except InputError as error:
             raise ModelError(f"{folder / LEXICON_FILE} cannot be used with {LM_FILE}: {error}") from error
-        return cls(
-            manifest.name,
-            Network(model, precision or best_precision()),
-            lexicon,
-            decoder,
-        )
+        recognizer = cls(manifest.name, Network(model, precision or best_precision()), lexicon, decoder)
+        recognizer.warm_up()
+        return recognizer
+
+    def warm_up(self) -> None:
+        """Compiles what is compiled at first use, so that no stream waits for it.
+
+        Takes up to a minute the first time on a machine; from then on the search comes from a cache beside its source,
+        or in the user's cache folder where that cannot be written to.
+        """
+        self.decoder.warm_up()
+        stream = self.stream()
+        stream.accept(np.zeros(self.chunk_ms * SAMPLE_RATE // 1000, np.float32))
+        stream.finish()
 
     def stream(self, options: StreamOptions | None = None) -> Stream:
         """A new stream. Raises `InputError` for options out of range."""

@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections import deque
 
 STALL_SECONDS = 1.0  # without any processor time, or at least so much of it, for one piece of work
-WARM_UP_SECONDS = 60.0  # the same for the first pieces: compilers run in them
-WARM_UP_WORKS = 3
 RUNAWAY_FACTOR = 20.0  # times the longest of the last pieces
 RECENT_WORKS = 100
 STANDSTILL_CPU_SECONDS = 0.001  # between two looks: no more than noise
@@ -20,11 +18,9 @@ MAX_LOOK_SECONDS = 1.0  # counted between two looks: if they are further apart, 
 class Watchdog:
     """Looks, every now and then, at what one worker has in hand."""
 
-    def __init__(self, stall_seconds: float = STALL_SECONDS, warm_up_seconds: float = WARM_UP_SECONDS) -> None:
+    def __init__(self, stall_seconds: float = STALL_SECONDS) -> None:
         self._stall_seconds = stall_seconds
-        self._warm_up_seconds = warm_up_seconds
         self._recent: deque[float] = deque(maxlen=RECENT_WORKS)  # processor seconds of finished pieces
-        self._num_finished = 0
         self._work: int | None = None  # the piece in hand when looked at last
         self._work_cpu = self._looked_cpu = self._looked_at = 0.0
         self._still_seconds = 0.0
@@ -32,7 +28,6 @@ class Watchdog:
     def finished(self, cpu_seconds: float) -> None:
         """A piece of work is done; it took so much processor time."""
         self._recent.append(cpu_seconds)
-        self._num_finished += 1
 
     def is_stalled(self, now: float, work: int | None, cpu_seconds: float) -> bool:
         """Whether the worker has stopped getting on with `work`, the number of the piece it has in hand.
@@ -48,7 +43,5 @@ class Watchdog:
         self._looked_at, self._looked_cpu = now, cpu_seconds
         if work is None:
             return False
-        if self._num_finished < WARM_UP_WORKS:
-            return max(self._still_seconds, cpu_seconds - self._work_cpu) >= self._warm_up_seconds
-        runaway_seconds = max(self._stall_seconds, RUNAWAY_FACTOR * max(self._recent))
+        runaway_seconds = max(self._stall_seconds, RUNAWAY_FACTOR * max(self._recent, default=0.0))
         return self._still_seconds >= self._stall_seconds or cpu_seconds - self._work_cpu >= runaway_seconds

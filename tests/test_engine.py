@@ -463,7 +463,7 @@ def test_a_worker_that_stands_still_or_dies_is_replaced_and_other_streams_go_on(
 ) -> None:
     async def test() -> None:
         recognizer = FakeRecognizer()
-        watchdog = Watchdog(stall_seconds=0.05, warm_up_seconds=0.05)
+        watchdog = Watchdog(stall_seconds=0.05)
         async with running(recognizer, max_batch=1, watchdog=watchdog) as engine:
             good, bad = Listener(engine), Listener(engine)
             good.handle.push(samples(words(1, 2)))
