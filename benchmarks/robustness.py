@@ -1,0 +1,221 @@
+"""What the recognizer makes of recordings that something happened to, of silence, and of noise alone.
+
+    python -m benchmarks.robustness DIR [--limit 60] [--minutes 10] [--json]
+
+One table: word error rate of the recordings as they are and distorted, at several speeds, and joined into one long
+stream; words heard where nobody speaks; how late a word is shown after its end (on the audio's own clock, compute left
+out; word ends by forced alignment of the undistorted recording); how far confidences lie from the share of right words.
+Every distortion is drawn from the recording's number, so that two runs read the same.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jiwer
+import numpy as np
+import soxr
+
+from streaming_asr.evaluate import count_word_errors
+from streaming_asr.features import SAMPLE_RATE, Samples
+from streaming_asr.lexicon import Lexicon
+from streaming_asr.messages import Final
+from streaming_asr.model import load_model
+from streaming_asr.recognizer import LEXICON_FILE, SHIPPED_MODEL, Recognizer
+from streaming_asr.recordings import Recording, find_recordings, read_samples
+from streaming_asr.training.distort import (
+    add_noise,
+    babble_noise,
+    coloured_noise,
+    in_room,
+    over_telephone,
+    through_mp3,
+)
+
+from .align import Aligner
+from .compute import play_in_process
+from .replay import Clip
+from .timeline import percentile, word_latencies
+
+PAUSE_SECONDS = 0.5  # between joined recordings
+CALIBRATION_BINS = 10
+
+Distortion = Callable[[Samples, np.random.Generator], Samples]
+
+
+def conditions(recordings: Sequence[Recording]) -> dict[str, Distortion]:
+    """Name and what is done to a recording, float32 [N] at 16 kHz, with a generator of its own."""
+
+    def noisy(snr_db: float) -> Distortion:
+        return lambda x, rng: add_noise(x, coloured_noise(len(x), 1.0, rng), snr_db)
+
+    def babble(x: Samples, rng: np.random.Generator) -> Samples:
+        def voice() -> Samples:
+            return read_samples(recordings[rng.integers(len(recordings))].path)
+
+        return add_noise(x, babble_noise(len(x), rng, voice), 10)
+
+    def faster(factor: float) -> Distortion:
+        return lambda x, rng: soxr.resample(x, SAMPLE_RATE * factor, SAMPLE_RATE).astype(np.float32)
+
+    return {
+        "as recorded": lambda x, rng: x,
+        "pink noise, SNR 20 dB": noisy(20),
+        "pink noise, SNR 10 dB": noisy(10),
+        "pink noise, SNR 5 dB": noisy(5),
+        "other voices, SNR 10 dB": babble,
+        "room, 0.4 s reverberation": lambda x, rng: in_room(x, reverberation_seconds=0.4, direct_db=3, rng=rng),
+        "telephone, 8 kHz mu-law": lambda x, rng: over_telephone(x),
+        "MP3, 24 kbit/s": lambda x, rng: through_mp3(x, 0.9),
+        "0.8 x speed": faster(0.8),
+        "1.2 x speed": faster(1.2),
+        "20 dB quieter": lambda x, rng: 0.1 * x,
+    }
+
+
+def transcribe(recognizer: Recognizer, blocks: Iterator[Samples]) -> list[Final]:
+    """Finals of one stream."""
+    stream = recognizer.stream()
+    events = [event for block in blocks for event in stream.accept(block)] + stream.finish()
+    return [event for event in events if isinstance(event, Final)]
+
+
+def text_of(finals: Sequence[Final]) -> str:
+    """Their words in one line."""
+    return " ".join(final.text for final in finals if final.text)
+
+
+def joined(recordings: Sequence[Recording]) -> Iterator[Samples]:
+    """All of them in one stream, with pauses of digital silence."""
+    for recording in recordings:
+        yield read_samples(recording.path)
+        yield np.zeros(round(PAUSE_SECONDS * SAMPLE_RATE), np.float32)
+
+
+def words_a_minute(recognizer: Recognizer, make: Callable[[int], Samples], minutes: float) -> float:
+    """Words heard in what ``make(num_samples)`` gives, where there is no speech."""
+    finals = transcribe(recognizer, (make(SAMPLE_RATE * 10) for _ in range(round(minutes * 6))))
+    return len(text_of(finals).split()) / minutes
+
+
+def correctness(reference: str, finals: Sequence[Final]) -> list[tuple[float, bool]]:
+    """Confidence of each recognized word, and whether the transcript has it there."""
+    words = [word for final in finals for word in final.words]
+    if not words or not reference:
+        return [(word.confidence, False) for word in words]
+    right = [False] * len(words)
+    for chunk in jiwer.process_words(reference, text_of(finals)).alignments[0]:
+        if chunk.type == "equal":
+            right[chunk.hyp_start_idx : chunk.hyp_end_idx] = [True] * (chunk.hyp_end_idx - chunk.hyp_start_idx)
+    return [(word.confidence, ok) for word, ok in zip(words, right, strict=True)]
+
+
+def calibration_error(pairs: Sequence[tuple[float, bool]]) -> float:
+    """Expected calibration error (Guo et al., ICML 2017) over equal bins of confidence, 0..1."""
+    confidence, right = np.array([c for c, _ in pairs]), np.array([float(ok) for _, ok in pairs])
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    total = 0.0
+    for number in range(CALIBRATION_BINS):
+        inside = bins == number
+        if inside.any():
+            total += inside.sum() * abs(confidence[inside].mean() - right[inside].mean())
+    return float(total / max(1, len(pairs)))
+
+
+def measure(
+    recognizer: Recognizer, aligner: Aligner, recordings: Sequence[Recording], minutes: float
+) -> dict[str, Any]:
+    """All figures: WER by condition, the long stream's, words a minute without speech, latency, calibration."""
+    wer: dict[str, float] = {}
+    confidences: list[tuple[float, bool]] = []
+    for name, distortion in conditions(recordings).items():
+        pairs = []
+        for number, recording in enumerate(recordings):
+            heard = distortion(read_samples(recording.path), np.random.default_rng(number))
+            finals = transcribe(recognizer, iter([heard]))
+            reference = " ".join(recording.words)
+            pairs.append((reference, text_of(finals)))
+            if name == "as recorded":
+                confidences += correctness(reference, finals)
+        wer[name] = round(count_word_errors(pairs).wer, 4)
+    whole = " ".join(word for recording in recordings for word in recording.words)
+    long = count_word_errors([(whole, text_of(transcribe(recognizer, joined(recordings))))]).wer
+    rng = np.random.default_rng(0)
+    without_speech: dict[str, Callable[[int], Samples]] = {
+        "digital silence": lambda n: np.zeros(n, np.float32),
+        "a quiet room (-70 dBFS)": lambda n: _loud(coloured_noise(n, 1.0, rng), -70),
+        "white noise (-30 dBFS)": lambda n: _loud(coloured_noise(n, 0.0, rng), -30),
+        "pink noise (-30 dBFS)": lambda n: _loud(coloured_noise(n, 1.0, rng), -30),
+        "brown noise (-30 dBFS)": lambda n: _loud(coloured_noise(n, 2.0, rng), -30),
+        "mains hum (-30 dBFS)": lambda n: _loud(np.sign(np.sin(2 * np.pi * 50 / SAMPLE_RATE * np.arange(n))), -30),
+        "knocks": lambda n: _knocks(n, rng),
+    }
+    latencies = []
+    for recording in recordings:
+        samples = read_samples(recording.path)
+        clip = Clip(recording.utterance, samples, aligner.align(samples, recording.words), recording.words)
+        latencies += [word.seconds for word in word_latencies(play_in_process(recognizer, clip).timeline)]
+    return {
+        "model": recognizer.name,
+        "recordings": len(recordings),
+        "words": len(whole.split()),
+        "wer": wer,
+        "long_form_wer": round(long, 4),
+        "words_a_minute": {
+            name: round(words_a_minute(recognizer, make, minutes), 2) for name, make in without_speech.items()
+        },
+        "minutes_without_speech": minutes,
+        "emission_ms": {f"p{p}": round(1000 * percentile(latencies, p)) for p in (50, 90)} if latencies else {},
+        "calibration_error": round(calibration_error(confidences), 4),
+    }
+
+
+def _loud(x: Samples, dbfs: float) -> Samples:
+    """Scaled to a root mean square of ``dbfs`` below full scale."""
+    return (x * (10 ** (dbfs / 20) / np.sqrt(np.mean(np.square(x))))).astype(np.float32)
+
+
+def _knocks(num_samples: int, rng: np.random.Generator) -> Samples:
+    """About one knock a second, each 30 ms of decaying noise, over a quiet room."""
+    x = _loud(coloured_noise(num_samples, 1.0, rng), -70)
+    knock = np.exp(-np.arange(480) / 80).astype(np.float32)
+    for first in rng.integers(num_samples - len(knock), size=num_samples // SAMPLE_RATE):
+        x[first : first + len(knock)] += 0.3 * knock * rng.standard_normal(len(knock)).astype(np.float32)
+    return x
+
+
+def table(figures: dict[str, Any]) -> str:
+    """The figures as Markdown."""
+    minutes = figures["minutes_without_speech"]
+    rows = [("what is heard", "WER"), ("---", "---")]
+    rows += [(name, f"{100 * value:.1f} %") for name, value in figures["wer"].items()]
+    rows += [("joined into one stream", f"{100 * figures['long_form_wer']:.1f} %"), ("", "")]
+    rows += [(f"{minutes:g} min without speech", "words a minute"), ("---", "---")]
+    rows += [(name, f"{value:g}") for name, value in figures["words_a_minute"].items()]
+    lines = [f"| {left} | {right} |" if left else "" for left, right in rows]
+    lines += ["", f"Word shown after its end, compute left out: {figures['emission_ms']} ms."]
+    lines += [f"Expected calibration error of word confidences: {figures['calibration_error']:.3f}."]
+    return "\n".join([f"{figures['recordings']} recordings, {figures['words']} words, {figures['model']}", "", *lines])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--model", type=Path, default=SHIPPED_MODEL)
+    parser.add_argument("--limit", type=int, default=60)
+    parser.add_argument("--minutes", type=float, default=10.0, help="of each sound without speech")
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    recordings = find_recordings([options.folder])
+    recordings = recordings[:: max(1, len(recordings) // options.limit)][: options.limit]
+    aligner = Aligner(load_model(options.model), Lexicon.from_file(options.model / LEXICON_FILE))
+    figures = measure(Recognizer.load(options.model), aligner, recordings, options.minutes)
+    print(json.dumps(figures) if options.json else table(figures))
+
+
+if __name__ == "__main__":
+    main()
