@@ -14,7 +14,7 @@ import torch
 from streaming_asr.cli import main
 from streaming_asr.errors import InputError
 from streaming_asr.messages import Final
-from streaming_asr.model import load_model
+from streaming_asr.model import AcousticModel, load_model
 from streaming_asr.ngram import NGram
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import find_recordings, read_samples
@@ -23,6 +23,7 @@ from streaming_asr.training.train import TrainConfig, Trainer, read_config, trai
 
 from .corpus import CHORDS, LEXICON, write_corpus
 
+RECIPES = Path(__file__).parents[2] / "recipes"
 pytestmark = pytest.mark.timeout(300)
 SETTINGS = {
     "model": {"num_layers": 1, "hidden_size": 32},
@@ -131,3 +132,12 @@ def test_the_checkpoint_is_read_without_pickle(corpus: Path, tmp_path: Path, mon
         train([corpus / "audio"], corpus / "lexicon.txt", tmp_path / "run", config=config, max_hours=0.0)
     assert seen == [True]
     assert Trainer.__doc__
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.json")), ids=lambda path: path.stem)
+def test_every_recipe_makes_a_network(recipe: Path) -> None:
+    config = read_config(recipe)
+    with torch.device("meta"):
+        weights = sum(p.numel() for p in AcousticModel(config.model).parameters())
+    assert 5e6 < weights < 6e7
+    assert config.augmentation.distorted > 0
