@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from streaming_asr.errors import InputError
 from streaming_asr.lexicon import ROOT, LexiconTree
-from streaming_asr.ngram import NGram, ngram_score
+from streaming_asr.ngram import NGram, ngram_score, vocabulary_fingerprint
 from streaming_asr.tokens import BLANK, NUM_TOKENS, PHONES
 
 # Header of a stream; the score taken off all tokens so far is the float64 at SCORE_OFFSET.
@@ -826,6 +826,8 @@ class Decoder:
         options = options or DecoderOptions()
         if len(tree.words) != ngram.num_words:
             raise InputError(f"the lexicon has {len(tree.words)} words, the language model {ngram.num_words}")
+        if ngram.vocabulary not in ("", vocabulary_fingerprint(tree.words)):
+            raise InputError("the lexicon's words are others than the language model's, or in another order")
         self.tree = tree
         self.ngram = ngram
         self.options = options

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 from numba import njit
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from streaming_asr.errors import InputError, ModelError
+from streaming_asr.tensor_file import read_tensors
 from streaming_asr.tokens import PHONE_ID
 
 FORMAT = "streaming_asr.g2p"
@@ -178,12 +178,8 @@ class G2P:
 
         :raises ModelError: the file is absent, not of this format and version, or inconsistent.
         """
+        metadata, tensors = read_tensors(path, FORMAT, VERSION)
         try:
-            with safetensors.safe_open(str(path), framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
-                    raise ModelError(f"{path}: not a version {VERSION} {FORMAT} file")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             units = [(line.split()[0], tuple(line.split()[1:])) for line in json.loads(metadata["units"])]
             num_tokens = len(units) + 2
             levels: list[G2PLevel] = []
@@ -199,7 +195,7 @@ class G2P:
                     raise ModelError(f"{path}: the {order}-grams do not fit together")
                 levels.append(G2PLevel(key, log_prob, -_LOG_PROB_STEP * backoff))
                 rows_below = len(unit)
-        except (OSError, safetensors.SafetensorError, KeyError, ValueError, IndexError) as error:
+        except (KeyError, ValueError, IndexError) as error:
             raise ModelError(f"{path}: cannot read the pronunciation model: {error}") from error
         if len(levels[0].key) != num_tokens or any(phone not in PHONE_ID for _, phones in units for phone in phones):
             raise ModelError(f"{path}: its units are not of this version's phones")

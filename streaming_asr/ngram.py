@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-import safetensors
 from numba import njit
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from streaming_asr.errors import InputError, ModelError
+from streaming_asr.tensor_file import read_tensors
 
 MAX_ORDER = 5
 FORMAT = "streaming_asr.ngram"
@@ -280,14 +280,7 @@ class NGram:
 
         :raises ModelError: the file is absent, not of this format and version, or inconsistent.
         """
-        try:
-            with safetensors.safe_open(str(path), framework="numpy") as file:
-                metadata = file.metadata() or {}
-                if metadata.get("format") != FORMAT or metadata.get("version") != VERSION:
-                    raise ModelError(f"{path}: not a version {VERSION} {FORMAT} file")
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, safetensors.SafetensorError) as error:
-            raise ModelError(f"{path}: cannot read the language model: {error}") from error
+        metadata, tensors = read_tensors(path, FORMAT, VERSION)
         try:
             arrays = _unpack(tensors)
         except KeyError as error:

@@ -406,8 +406,11 @@ def test_unusable_input(setup: Setup) -> None:
     read_only = spoken("B IY")
     read_only.flags.writeable = False
     decoder.step(state, read_only)
-    with pytest.raises(InputError, match="words"):
+    with pytest.raises(InputError, match="has 1 words"):
         Decoder(LexiconTree.build(Lexicon([("x", (1,))]), np.zeros(1, np.float32)), setup.ngram)
+    others = Lexicon([(f"{word}s", (1,)) for word in setup.lexicon.words])
+    with pytest.raises(InputError, match="others than"):
+        Decoder(LexiconTree.build(others, setup.ngram.unigram_log_probs), setup.ngram)
 
 
 @pytest.mark.parametrize(
