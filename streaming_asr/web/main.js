@@ -166,7 +166,7 @@ async function listen() {
   } catch (error) {
     if (run !== self) return;
     end();
-    showNotice(notices.microphoneNotice(error.name, location.origin));
+    showNotice(notices.microphoneNotice(error.name, location));
     return;
   }
   if (run !== self) return microphone.close(); // stopped while the browser was asking
@@ -312,7 +312,7 @@ function render() {
   $("tools").hidden = !$("empty").hidden;
   view.show(transcript);
   const count = transcript.numWords;
-  setText("count", run && transcript.isEmpty ? "Waiting for speech" : `${count} ${count === 1 ? "word" : "words"}`);
+  setText("count", count === 0 ? "No words yet" : `${count} ${count === 1 ? "word" : "words"}`);
   for (const id of ["copy", "clear"]) $(id).disabled = transcript.utterances.length === 0;
   $("clear").disabled ||= run !== null;
   $("download").hidden = transcript.utterances.length === 0;
@@ -337,7 +337,7 @@ function render() {
     setText("elapsed", `${clock(seconds)} of ${clock(run.seconds)}`);
   }
   renderPace(isRecording && !run.isSlow);
-  if (isAtEnd && run !== null) $("end").scrollIntoView({ block: "end" });
+  if (isAtEnd && run !== null) scrollTo(0, document.documentElement.scrollHeight);
 }
 
 function renderPace(isFast) {
@@ -501,4 +501,4 @@ wireButtons();
 wireWindow();
 showTheme();
 render();
-if (!isSecureContext) showNotice(notices.microphoneNotice("SecurityError", location.origin));
+if (!isSecureContext) showNotice(notices.microphoneNotice("SecurityError", location));

@@ -2,8 +2,8 @@
 
 const HELP_ANYWAY = "Recordings work all the same: drop one on the page.";
 
-/** For an error of openMicrophone, by its name. */
-export function microphoneNotice(name, origin) {
+/** For an error of openMicrophone, by its name, on a page at `origin`, `port`. */
+export function microphoneNotice(name, { origin, port }) {
   switch (name) {
     case "NotAllowedError":
       return {
@@ -22,7 +22,7 @@ export function microphoneNotice(name, origin) {
     case "SecurityError":
       return {
         title: "The microphone needs a secure address",
-        text: `Browsers give it to https:// and to localhost only, not to ${origin}. Open http://localhost on the machine that runs the server, or put TLS before the server. ${HELP_ANYWAY}`,
+        text: `Browsers give it to https:// and to localhost only, not to ${origin}. Open http://localhost${port && `:${port}`} on the machine that runs the server, or give the server a certificate. ${HELP_ANYWAY}`,
       };
     default:
       return { title: "This browser gives pages no microphone", text: `Another or a newer one will. ${HELP_ANYWAY}` };
