@@ -88,6 +88,7 @@ class Hypothesis:
     score: float  # acoustic, weighted language model, and word scores
     stable_words: int  # so many leading words can no longer change
     confidence: float  # 0..1
+    agreement: Sequence[float] = ()  # of `Decoder.best`: probability of the first 1, 2, … words among all paths
 
     @property
     def word_ids(self) -> list[int]:
@@ -734,6 +735,46 @@ def _trace(address: Any, path: Any, word: Any, beam: Any, arena: Any, traced: An
 
 
 @njit(nogil=True, cache=True)
+def _agreement(address: Any, path: Any, word: Any, s: Any, search: Any, tree: Any, share: Any) -> None:
+    """Writes into ``share`` [n + 1] the probability of all paths that begin with the first 0 .. n words of ``path``
+    behind the history, ``word`` the last of them if it completes one now.
+    """
+    v = _stream_at(address, search.beam, search.arena)
+    link: Any = np.int64(v.link[path])
+    depth = _depth(v, link)
+    for at in range(depth - 1, -1, -1):
+        s.target[at] = v.word[link]
+        link = np.int64(v.parent[link])
+    wanted = depth
+    if word >= 0:
+        s.target[depth] = word
+        wanted += 1
+    # mark: 2 x the depth to which a link agrees, + 1 if that is its own depth. Parents come before their children.
+    for link in range(np.int64(v.header[NUM_LINKS])):
+        above = s.mark[v.parent[link]] if v.parent[link] >= 0 else 1
+        s.mark[link] = above
+        if above % 2 == 1:
+            agrees = above // 2 < wanted and v.word[link] == s.target[above // 2]
+            s.mark[link] = above + 2 if agrees else above - 1
+    share[:] = 0.0
+    for at in range(2 * np.int64(v.header[NUM_ALIVE])):
+        if v.score[at] <= IMPOSSIBLE:
+            continue
+        mark = s.mark[v.link[at]] if v.link[at] >= 0 else 1
+        agreed = mark // 2
+        if word >= 0 and mark == 2 * depth + 1:  # it may be about to complete the same word
+            node = np.int64(v.node[at // 2])
+            for end in range(np.int64(tree.first_end[node]), np.int64(tree.first_end[node + 1])):
+                if tree.end_word[end] == word:
+                    agreed = wanted
+        share[agreed] += math.exp(v.score[at])
+    for at in range(wanted - 1, -1, -1):
+        share[at] += share[at + 1]
+    for at in range(wanted, -1, -1):
+        share[at] /= share[0]
+
+
+@njit(nogil=True, cache=True)
 def _commit(address: Any, path: Any, word: Any, num_words: Any, s: Any, search: Any, lm: Any) -> Any:
     """Drops every path that does not begin with the first ``num_words`` words of ``path`` (completed by ``word``).
 
@@ -925,8 +966,13 @@ class Decoder:
         """The best hypothesis so far, without the word being spoken unless it could end here; changes nothing."""
         scores, paths, words, stable = self._ranked(state, final=False)
         best = int(np.argmax(scores))
-        decoded = _decoded(*self._traced(state, int(paths[best]), int(words[best])))
-        return Hypothesis(decoded, self._total(state, scores[best]), stable, _confidence(decoded))
+        path, word = int(paths[best]), int(words[best])
+        decoded = _decoded(*self._traced(state, path, word))
+        num_history = int(state.block[NUM_HISTORY])
+        share = np.empty(len(decoded) - num_history + 1)
+        _agreement(_address(state.block), path, word, self._scratch(), self._search, self.tree.arrays, share)
+        agreement = [1.0] * num_history + share[1:].tolist()
+        return Hypothesis(decoded, self._total(state, scores[best]), stable, _confidence(decoded), agreement)
 
     def commit(self, state: DecoderState, num_words: int) -> int:
         """Makes the first ``num_words`` words of `best` stable now, dropping all paths without them.
@@ -988,6 +1034,7 @@ class Decoder:
         state = self.start(np.zeros(self._search.num_words, np.float32))
         self.step(state, np.full((2, NUM_TOKENS), -math.log(NUM_TOKENS), np.float32))
         self.commit(state, 1)
+        self.best(state)
         _commit(_address(state.block), 0, -1, 0, self._scratch(), self._search, self.ngram.arrays)
         self.finish(state)
 

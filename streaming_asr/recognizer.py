@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from . import endpointing, messages
-from .decoder import Decoder, DecoderOptions, Hypothesis
+from .decoder import DecodedWord, Decoder, DecoderOptions, Hypothesis
 from .errors import InputError, ModelError
 from .features import (
     FRAME_LENGTH_SAMPLES,
@@ -40,6 +40,7 @@ from .messages import Event, Final, Partial, Reason, SpeechStarted, StreamOption
 from .model import ModelState, load_model
 from .network import Network, Precision, StepFunction, best_precision
 from .ngram import NGram
+from .partials import PartialRule, PartialText
 from .tokens import BLANK
 from .vad import VoiceActivityDetector
 
@@ -67,6 +68,7 @@ class Recognizer:
         self.model = model
         self.words = lexicon.words
         self.decoder = decoder
+        self.partial_rule = PartialRule()  # of streams' next utterances
         self.chunk_ms = round(1000 * model.config.step_seconds)
         self.frames_per_step = model.config.frames_per_step
         self.frames_per_output = model.config.frames_per_step // model.config.outputs_per_step
@@ -222,7 +224,7 @@ class Stream:
     def _restart_utterance(self) -> None:
         self.decoder_state = self._recognizer.decoder.start()
         self._decoder_origin = self._cursor  # frame index of the decoder's first output
-        self._num_committed = 0
+        self._partial = PartialText(self._recognizer.partial_rule)
         self._in_speech = False
         self._shown: tuple[str, str] = ("", "")
 
@@ -315,20 +317,23 @@ class Stream:
             self._in_speech = True
             events.append(SpeechStarted(self._seconds(self._speech_onset())))
         hypothesis = decoder.best(self.decoder_state)
-        self._num_committed = max(self._num_committed, hypothesis.stable_words)
-        if self._options.partials and hypothesis.words:
-            texts = [self._recognizer.words[word.word_id] for word in hypothesis.words]
-            shown = " ".join(texts[: self._num_committed]), " ".join(texts[self._num_committed :])
+        settled = self._partial.update(hypothesis)
+        if settled > hypothesis.stable_words:
+            decoder.commit(self.decoder_state, settled)
+        if self._options.partials and self._partial.shown:
+            texts = [self._recognizer.words[word.word_id] for word in self._partial.shown]
+            num_committed = self._partial.num_committed
+            shown = " ".join(texts[:num_committed]), " ".join(texts[num_committed:])
             if shown != self._shown:
                 self._shown = shown
-                start, end = self._span(hypothesis)
+                start, end = self._span(self._partial.shown)
                 events.append(Partial(self._utterance, *shown, start, end))
         contains_words = bool(hypothesis.words)
         silence = endpointing.Silence(
             contains_words=contains_words,
             since_speech=self._since(max(self._last_token, self._last_voiced)),
             since_token=self._since(self._last_token),
-            utterance=self._now() - self._span(hypothesis)[0] if contains_words else 0.0,
+            utterance=self._now() - self._span(hypothesis.words)[0] if contains_words else 0.0,
         )
         in_audio = self._cursor * FRAME_SHIFT_SAMPLES <= self._samples  # not yet in the silence that a flush appends
         if in_audio and endpointing.is_endpoint(self._rules, silence):
@@ -344,7 +349,7 @@ class Stream:
             self._recognizer.decoder.finish(self.decoder_state, self._options.nbest) if not self._asleep else []
         )
         best = hypotheses[0] if hypotheses else None
-        start, end = self._span(best) if best else (self._now(), self._now())
+        start, end = self._span(best.words if best else [])
         words = self._words(best) if best else []
         final = Final(
             utterance=self._utterance,
@@ -397,8 +402,8 @@ class Stream:
     def _since(self, frame: int) -> float:
         return (self._cursor - max(frame, self._awake_since)) * FRAME_SHIFT_SECONDS
 
-    def _span(self, hypothesis: Hypothesis) -> tuple[float, float]:
-        if not hypothesis.words:
+    def _span(self, words: Sequence[DecodedWord]) -> tuple[float, float]:
+        if not words:
             return self._now(), self._now()
-        first, last = hypothesis.words[0], hypothesis.words[-1]
+        first, last = words[0], words[-1]
         return self._output_seconds(first.start_frame), self._output_seconds(last.end_frame + 1)

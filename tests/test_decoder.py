@@ -413,6 +413,36 @@ def test_unusable_input(setup: Setup) -> None:
         Decoder(LexiconTree.build(others, setup.ngram.unigram_log_probs), setup.ngram)
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_agreement_is_the_share_of_the_paths_that_begin_so(setup: Setup, seed: int) -> None:
+    decoder = setup.decoder(EXACT)
+    state = decoder.start()
+    for frames in np.split(random_log_probs(seed, 24), 8):
+        decoder.step(state, frames)
+        best = decoder.best(state)
+        completes = _completes_a_word(decoder, state)
+        v = decoder._sections(state.block)
+        shares = np.zeros(len(best.words) + 1)
+        for path in range(2 * state.num_tokens):
+            if v.score[path] <= -1e29:
+                continue
+            words = decoder._traced(state, path, -1)[0][0].tolist()
+            arrays, node = setup.tree.arrays, v.node[path // 2]
+            ends = arrays.end_word[arrays.first_end[node] : arrays.first_end[node + 1]]
+            if completes and words == best.word_ids[:-1] and best.word_ids[-1] in ends:
+                words = best.word_ids
+            agreed = next((i for i, (a, b) in enumerate(zip(words, best.word_ids, strict=False)) if a != b), None)
+            agreed = min(len(words), len(best.words)) if agreed is None else agreed
+            shares[: agreed + 1] += math.exp(v.score[path])
+        assert best.agreement == pytest.approx((shares / shares[0])[1:].tolist())
+        assert list(best.agreement[: best.stable_words]) == [1.0] * best.stable_words
+
+
+def _completes_a_word(decoder: Decoder, state: DecoderState) -> bool:
+    scores, _, words, _ = decoder._ranked(state, final=False)
+    return bool(words[int(np.argmax(scores))] >= 0)
+
+
 @pytest.mark.parametrize(
     "options",
     [

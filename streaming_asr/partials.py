@@ -1,0 +1,70 @@
+"""Owns which words of the search's best guess are shown while they are spoken, and which of them are settled.
+
+Pure. The guess changes with every step, and most changes change back. So a word is shown once it, and all before it,
+have been likely for some steps in a row, and taken back only for others that are. What is as good as certain is
+settled long before all paths agree; the numbers are from a trade of delay for steadiness (docs/experiments.md).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from .decoder import DecodedWord, Hypothesis
+from .errors import InputError
+
+
+@dataclass(frozen=True)
+class PartialRule:
+    """Probabilities are of all words from the first to this one, among all paths of the search.
+
+    :raises InputError: a value is out of range.
+    """
+
+    probability: float = 0.65  # from which a word is shown,
+    steps: int = 2  # after so many steps in a row
+    commit_probability: float = 0.999  # from which a word is settled, if another follows
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.probability <= 1 and self.steps >= 1 and 0.5 < self.commit_probability <= 1):
+            raise InputError("a probability must be 0 to 1, of a commit above 0.5, and steps at least 1")
+
+
+class PartialText:
+    """The words shown of one utterance; `shown` begins with `num_committed` words that no longer change."""
+
+    def __init__(self, rule: PartialRule) -> None:
+        self._rule = rule
+        self._likely: deque[list[int]] = deque(maxlen=rule.steps)  # of each of the last steps
+        self.shown: list[DecodedWord] = []
+        self.num_committed = 0
+
+    def update(self, guess: Hypothesis) -> int:
+        """Takes the guess after a step; returns how many of its first words the search is to settle now."""
+        settled = max(guess.stable_words, _prefix(guess.agreement[:-1], self._rule.commit_probability))
+        words = guess.word_ids
+        self._likely.append(words[: _prefix(guess.agreement, self._rule.probability)])
+        steady = min(_common(words, likely) for likely in self._likely) if self._is_full else 0
+        chosen = max(steady, settled)
+        confirmed = _common([word.word_id for word in self.shown], words)
+        if chosen <= confirmed:  # what is shown stays, though the guess may have changed behind it
+            self.shown = guess.words[:confirmed] + self.shown[confirmed:]
+        else:
+            self.shown = guess.words[:chosen]
+        self.num_committed = max(self.num_committed, settled)
+        return settled
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._likely) == self._rule.steps
+
+
+def _prefix(probabilities: Sequence[float], least: float) -> int:
+    """How many of the first are at least ``least``."""
+    return next((at for at, value in enumerate(probabilities) if value < least), len(probabilities))
+
+
+def _common(a: Sequence[int], b: Sequence[int]) -> int:
+    """Length of the common prefix."""
+    return next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))

@@ -1,0 +1,69 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from streaming_asr.decoder import DecodedWord, Hypothesis
+from streaming_asr.errors import InputError
+from streaming_asr.partials import PartialRule, PartialText
+
+RULE = PartialRule(probability=0.6, steps=2, commit_probability=0.99)
+
+
+def guess(words: str, *agreement: float, stable: int = 0) -> Hypothesis:
+    decoded = [DecodedWord(ord(word), at, at, 0.0, 1.0) for at, word in enumerate(words)]
+    return Hypothesis(decoded, 0.0, stable, 1.0, agreement)
+
+
+def shown(text: PartialText) -> str:
+    return "".join(chr(word.word_id) for word in text.shown)
+
+
+# Each: what the search guesses step after step, and what is shown and committed after the last.
+@pytest.mark.parametrize(
+    ("guesses", "expected", "committed"),
+    [
+        ([guess("a", 0.7)], "", 0),  # likely, but not for long enough
+        ([guess("a", 0.7), guess("a", 0.7)], "a", 0),
+        ([guess("a", 0.7), guess("a", 0.5)], "", 0),
+        ([guess("ab", 0.7, 0.5), guess("ab", 0.7, 0.7)], "a", 0),
+        ([guess("a", 0.7), guess("a", 0.7), guess("b", 0.5)], "a", 0),  # a passing doubt takes nothing back
+        ([guess("a", 0.7), guess("a", 0.7), guess("b", 0.5), guess("ab", 0.7, 0.7)], "a", 0),
+        ([guess("a", 0.7), guess("a", 0.7), guess("b", 0.7), guess("b", 0.7)], "b", 0),
+        ([guess("ab", 0.7, 0.7), guess("ab", 0.7, 0.7), guess("cd", 0.7, 0.4), guess("cd", 0.7, 0.4)], "c", 0),
+        ([guess("a", 0.999)], "", 0),  # the last word may still become a longer one
+        ([guess("ab", 0.999, 0.5)], "a", 1),
+        ([guess("abc", 0.999, 0.995, 0.9)], "ab", 2),
+        ([guess("abc", 1.0, 0.3, 0.2, stable=1)], "a", 1),
+        ([guess("", stable=0)], "", 0),
+    ],
+)
+def test_what_is_shown_and_committed(guesses: list[Hypothesis], expected: str, committed: int) -> None:
+    text = PartialText(RULE)
+    settled = [text.update(step) for step in guesses]
+    assert (shown(text), text.num_committed) == (expected, committed)
+    assert max(settled) == committed
+
+
+def test_without_a_threshold_the_guess_is_shown_as_it_is() -> None:
+    text = PartialText(PartialRule(probability=0.0, steps=1))
+    text.update(guess("ab", 0.1, 0.1))
+    assert shown(text) == "ab"
+    text.update(guess("cd", 0.1, 0.1))
+    assert shown(text) == "cd"
+
+
+@given(st.lists(st.tuples(st.text("ab", max_size=4), st.lists(st.floats(0, 1), min_size=4, max_size=4)), max_size=12))
+def test_committed_words_stay(steps: list[tuple[str, list[float]]]) -> None:
+    text, before = PartialText(RULE), ""
+    for words, chances in steps:
+        words = before + words  # the search keeps what it was told to settle
+        agreement = [1.0] * len(before) + sorted(chances, reverse=True)[: len(words) - len(before)]
+        text.update(guess(words, *agreement, stable=len(before)))
+        assert shown(text).startswith(before)
+        before = shown(text)[: text.num_committed]
+
+
+@pytest.mark.parametrize("rule", [{"probability": -0.1}, {"steps": 0}, {"commit_probability": 0.5}])
+def test_unusable_rules(rule: dict[str, float]) -> None:
+    with pytest.raises(InputError):
+        PartialRule(**rule)  # type: ignore[arg-type]
