@@ -3,8 +3,9 @@
     python -m benchmarks.robustness DIR [--limit 60] [--minutes 10] [--json]
 
 One table: word error rate of the recordings as they are and distorted, at several speeds, and joined into one long
-stream; words heard where nobody speaks; how late a word is in the search's best guess after its end (on the
-audio's own clock, compute left out; word ends by forced alignment); how far confidences lie from the share of right words.
+stream; words heard where nobody speaks; how late a word is in the search's best guess after its end (on
+the audio's own clock, compute left out; word ends by forced alignment); how far confidences lie from the share of
+right words.
 Every distortion is drawn from the recording's number, so that two runs read the same.
 """
 
@@ -16,7 +17,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jiwer
 import numpy as np
 import soxr
 
@@ -38,12 +38,12 @@ from streaming_asr.training.distort import (
 )
 
 from .align import Aligner
+from .calibrate import calibration_error, right_words
 from .compute import play_in_process
 from .replay import Clip
 from .timeline import percentile, word_latencies
 
 PAUSE_SECONDS = 0.5  # between joined recordings
-CALIBRATION_BINS = 10
 
 Distortion = Callable[[Samples, np.random.Generator], Samples]
 
@@ -103,28 +103,11 @@ def words_a_minute(recognizer: Recognizer, make: Callable[[int], Samples], minut
     return len(text_of(finals).split()) / minutes
 
 
-def correctness(reference: str, finals: Sequence[Final]) -> list[tuple[float, bool]]:
+def correctness(reference: Sequence[str], finals: Sequence[Final]) -> list[tuple[float, bool]]:
     """Confidence of each recognized word, and whether the transcript has it there."""
     words = [word for final in finals for word in final.words]
-    if not words or not reference:
-        return [(word.confidence, False) for word in words]
-    right = [False] * len(words)
-    for chunk in jiwer.process_words(reference, text_of(finals)).alignments[0]:
-        if chunk.type == "equal":
-            right[chunk.hyp_start_idx : chunk.hyp_end_idx] = [True] * (chunk.hyp_end_idx - chunk.hyp_start_idx)
+    right = right_words(reference, [word.word for word in words])
     return [(word.confidence, ok) for word, ok in zip(words, right, strict=True)]
-
-
-def calibration_error(pairs: Sequence[tuple[float, bool]]) -> float:
-    """Expected calibration error (Guo et al., ICML 2017) over equal bins of confidence, 0..1."""
-    confidence, right = np.array([c for c, _ in pairs]), np.array([float(ok) for _, ok in pairs])
-    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
-    total = 0.0
-    for number in range(CALIBRATION_BINS):
-        inside = bins == number
-        if inside.any():
-            total += inside.sum() * abs(confidence[inside].mean() - right[inside].mean())
-    return float(total / max(1, len(pairs)))
 
 
 def measure(
@@ -141,7 +124,7 @@ def measure(
             reference = " ".join(recording.words)
             pairs.append((reference, text_of(finals)))
             if name == "as recorded":
-                confidences += correctness(reference, finals)
+                confidences += correctness(recording.words, finals)
         wer[name] = round(count_word_errors(pairs).wer, 4)
     whole = " ".join(word for recording in recordings for word in recording.words)
     long = count_word_errors([(whole, text_of(transcribe(recognizer, joined(recordings))))]).wer

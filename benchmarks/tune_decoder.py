@@ -16,10 +16,11 @@ from typing import get_args
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from streaming_asr.decoder import Decoder, DecoderOptions
 from streaming_asr.evaluate import count_word_errors
-from streaming_asr.features import extract
+from streaming_asr.features import Samples, extract
 from streaming_asr.lexicon import Lexicon, LexiconTree
 from streaming_asr.manifest import MANIFEST_FILE
 from streaming_asr.model import load_model
@@ -27,6 +28,14 @@ from streaming_asr.network import Network, Precision, best_precision
 from streaming_asr.ngram import NGram
 from streaming_asr.recognizer import FLUSH_SAMPLES, LEXICON_FILE, LM_FILE
 from streaming_asr.recordings import find_recordings, read_samples
+
+
+def network_outputs(model: Network, samples: Samples) -> NDArray[np.float32]:
+    """What the network makes of a whole recording, float32 [T, V]; as a stream that is finished gets it."""
+    frames = extract(np.concatenate((samples, np.zeros(FLUSH_SAMPLES, np.float32))))
+    frames = np.concatenate((frames, np.repeat(frames[-1:], -len(frames) % model.config.frames_per_step, axis=0)))
+    outputs: NDArray[np.float32] = model(torch.from_numpy(frames)[None], model.initial_state(1))[0][0].numpy()
+    return outputs
 
 
 def main() -> None:
@@ -48,13 +57,10 @@ def main() -> None:
     ngram = NGram.load(options.lm or options.model / LM_FILE)
     tree = LexiconTree.build(lexicon, ngram.unigram_log_probs)
     scores, seconds = [], 0.0
-    step = model.config.frames_per_step
     for recording in recordings:
         samples = read_samples(recording.path)
         seconds += len(samples) / 16000
-        frames = extract(np.concatenate((samples, np.zeros(FLUSH_SAMPLES, np.float32))))
-        frames = np.concatenate((frames, np.repeat(frames[-1:], -len(frames) % step, axis=0)))
-        scores.append(model(torch.from_numpy(frames)[None], model.initial_state(1))[0][0].numpy())
+        scores.append(network_outputs(model, samples))
     manifest = options.model / MANIFEST_FILE
     base = json.loads(manifest.read_text()).get("decoder", {}) if manifest.exists() else {}
     grid = [(name, [json.loads(v) for v in values.split(",")]) for name, values in (s.split("=") for s in options.set)]

@@ -58,6 +58,11 @@ class DecoderOptions:
     word_score: float = 0.0  # added for each word
     token_threshold: float = -9.0  # phones less likely than this start no new token in a frame
     blank_skip_threshold: float = 0.999  # above this probability of blank, nothing else is considered; > 1: never
+    # A word's confidence is the logistic function of these, times 1, its acoustic score, and the log odds of its vote
+    # (`benchmarks.calibrate`).
+    confidence_bias: float = 0.8
+    confidence_acoustic: float = 0.95
+    confidence_vote: float = 0.15
 
     def __post_init__(self) -> None:
         if not 1 <= self.beam <= 1 << 20:
@@ -66,6 +71,8 @@ class DecoderOptions:
             raise InputError(f"beam_threshold must be above 0, at most 1e9, not {self.beam_threshold}")
         if not (math.isfinite(self.word_score) and math.isfinite(self.lm_weight) and self.lm_weight >= 0):
             raise InputError("word_score and lm_weight must be finite, and lm_weight not negative")
+        if not all(map(math.isfinite, (self.confidence_bias, self.confidence_acoustic, self.confidence_vote))):
+            raise InputError("confidence_bias, confidence_acoustic and confidence_vote must be finite")
         if math.isnan(self.token_threshold) or not self.blank_skip_threshold > 0:
             raise InputError("token_threshold must be a number and blank_skip_threshold above 0")
 
@@ -77,7 +84,8 @@ class DecodedWord(NamedTuple):
     start_frame: int
     end_frame: int
     acoustic: float  # mean log posterior of its path over the frames up to the start of its last phone
-    confidence: float  # 0..1
+    vote: float = 1.0  # posterior of the hypotheses that have it at an overlapping time, 0..1
+    confidence: float = 0.0  # probability that it is right, 0..1; of `Decoder.finish` only
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ class Hypothesis:
     words: list[DecodedWord]
     score: float  # acoustic, weighted language model, and word scores
     stable_words: int  # so many leading words can no longer change
-    confidence: float  # 0..1
+    posterior: float  # 0..1; among the n-best of `Decoder.finish`, or among all paths
     agreement: Sequence[float] = ()  # of `Decoder.best`: probability of the first 1, 2, … words among all paths
 
     @property
@@ -972,7 +980,7 @@ class Decoder:
         share = np.empty(len(decoded) - num_history + 1)
         _agreement(_address(state.block), path, word, self._scratch(), self._search, self.tree.arrays, share)
         agreement = [1.0] * num_history + share[1:].tolist()
-        return Hypothesis(decoded, self._total(state, scores[best]), stable, _confidence(decoded), agreement)
+        return Hypothesis(decoded, self._total(state, scores[best]), stable, share[-1], agreement)
 
     def commit(self, state: DecoderState, num_words: int) -> int:
         """Makes the first ``num_words`` words of `best` stable now, dropping all paths without them.
@@ -1024,7 +1032,8 @@ class Decoder:
             rivals = [other[stable:] for other, _ in ranked]
             votes = [1.0] * stable + _votes(decoded[stable:], rivals, posteriors)
             rated = [
-                word._replace(confidence=word.confidence * vote) for word, vote in zip(decoded, votes, strict=True)
+                word._replace(vote=vote, confidence=self._confidence(word.acoustic, vote))
+                for word, vote in zip(decoded, votes, strict=True)
             ]
             results.append(Hypothesis(rated, score, stable, posterior))
         return results
@@ -1095,6 +1104,12 @@ class Decoder:
         )  # fmt: skip
         return scores[:count], paths[:count], words[:count], int(stable)
 
+    def _confidence(self, acoustic: float, vote: float) -> float:
+        options = self.options
+        logit = options.confidence_bias + options.confidence_acoustic * min(acoustic, 0.0)
+        logit += options.confidence_vote * log_odds(vote)
+        return 1 / (1 + math.exp(-max(-50.0, min(50.0, logit))))
+
     def _total(self, state: DecoderState, score: np.floating[Any]) -> float:
         offset = state.block[SCORE_OFFSET : SCORE_OFFSET + 2].view(np.float64)[0]
         return float(offset) + float(score)
@@ -1116,12 +1131,12 @@ def _address(array: NDArray[Any] | None) -> int:
 
 
 def _decoded(traced: NDArray[np.int32], acoustic: NDArray[np.float32]) -> list[DecodedWord]:
-    confidence = np.exp(np.minimum(acoustic, 0.0))
-    return list(map(DecodedWord, *traced.tolist(), acoustic.tolist(), confidence.tolist()))
+    return list(map(DecodedWord, *traced.tolist(), acoustic.tolist()))
 
 
-def _confidence(words: list[DecodedWord]) -> float:
-    return sum(word.confidence for word in words) / len(words) if words else 0.0
+def log_odds(vote: float) -> float:
+    """Of a vote 0..1, within -+9.2."""
+    return math.log((vote + 1e-4) / (1 - vote + 1e-4))
 
 
 def _votes(words: list[DecodedWord], rivals: list[list[DecodedWord]], posteriors: NDArray[np.float64]) -> list[float]:

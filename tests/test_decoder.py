@@ -207,7 +207,19 @@ def test_word_times(tmp_path: Path) -> None:
         for hypothesis in (decoder.best(state), decoder.finish(state)[0]):
             times = [(word.start_frame, word.end_frame) for word in hypothesis.words]
             assert times == [(1, 4), (7, 8)]
-            assert all(0.0 < word.confidence <= 1.0 and word.acoustic <= 0 for word in hypothesis.words)
+            assert all(word.acoustic <= 0 and 0 < word.vote <= 1 for word in hypothesis.words)
+
+
+def test_confidence_is_the_logistic_function_of_what_is_known_of_a_word(tmp_path: Path) -> None:
+    setup = Setup(tmp_path, 5, "beet\tB IY T\nbee\tB IY\n")
+    options = DecoderOptions(confidence_bias=0.5, confidence_acoustic=2.0, confidence_vote=0.25)
+    decoder = setup.decoder(options)
+    state = decoder.start()
+    decoder.step(state, spoken("- B IY T T -", 3.0))
+    (word,) = decoder.finish(state)[0].words
+    assert 0.0 < word.vote < 1.0
+    odds = math.exp(0.5 + 2.0 * word.acoustic) * ((word.vote + 1e-4) / (1 - word.vote + 1e-4)) ** 0.25
+    assert word.confidence == pytest.approx(odds / (1 + odds))
 
 
 def test_a_word_that_may_end_here_is_visible_at_once(tmp_path: Path) -> None:
@@ -226,7 +238,7 @@ def test_a_partial_word_falls_back_to_the_complete_ones(tmp_path: Path) -> None:
     assert decoder.best(state).words == []
     (hypothesis,) = decoder.finish(state, 3)
     assert hypothesis.words == []
-    assert hypothesis.confidence == 1.0
+    assert hypothesis.posterior == 1.0
 
 
 def same(left: DecoderState, right: DecoderState) -> bool:
@@ -453,6 +465,7 @@ def _completes_a_word(decoder: Decoder, state: DecoderState) -> bool:
         {"word_score": math.nan},
         {"token_threshold": math.nan},
         {"blank_skip_threshold": 0.0},
+        {"confidence_bias": math.nan},
     ],
 )
 def test_unusable_options(options: dict[str, float]) -> None:

@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.robustness import calibration_error, conditions, correctness, joined, table
+from benchmarks.calibrate import calibration_error, fit
+from benchmarks.robustness import conditions, correctness, joined, table
+from streaming_asr.decoder import DecodedWord, log_odds
 from streaming_asr.messages import Final, Word
 from streaming_asr.recordings import Recording, find_recordings
 from tests.training.corpus import write_corpus
@@ -27,9 +29,9 @@ def recordings(tmp_path_factory: pytest.TempPathFactory) -> list[Recording]:
 
 def test_words_are_right_where_the_transcript_has_them() -> None:
     heard = [final("the cat", 0.9), final("sad down", 0.2)]
-    assert correctness("the cat sat down", heard) == [(0.9, True), (0.9, True), (0.2, False), (0.2, True)]
-    assert correctness("", [final("noise", 0.3)]) == [(0.3, False)]
-    assert correctness("words", [final("")]) == []
+    assert correctness(["the", "cat", "sat", "down"], heard) == [(0.9, True), (0.9, True), (0.2, False), (0.2, True)]
+    assert correctness([], [final("noise", 0.3)]) == [(0.3, False)]
+    assert correctness(["words"], [final("")]) == []
 
 
 def test_confidences_are_calibrated_when_they_are_the_share_of_right_words() -> None:
@@ -37,6 +39,15 @@ def test_confidences_are_calibrated_when_they_are_the_share_of_right_words() -> 
     assert calibration_error([(0.9, False)] * 2 + [(0.1, False)] * 2) == pytest.approx(0.5)
     assert calibration_error([(1.0, True)]) == pytest.approx(0.0)
     assert calibration_error([]) == 0.0
+
+
+def test_a_fit_finds_the_weights_that_made_the_data() -> None:
+    rng = RNG(0)
+    pairs = []
+    for acoustic, vote in zip(-3 * rng.random(20_000), rng.random(20_000), strict=True):
+        chance = 1 / (1 + np.exp(-(0.7 + 0.9 * acoustic + 0.2 * log_odds(vote))))
+        pairs.append((DecodedWord(0, 0, 0, acoustic, vote), bool(rng.random() < chance)))
+    assert fit(pairs) == pytest.approx([0.7, 0.9, 0.2], abs=0.1)
 
 
 def test_each_condition_changes_what_is_heard_and_is_the_same_every_time(recordings: list[Recording]) -> None:
