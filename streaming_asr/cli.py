@@ -36,12 +36,18 @@ def _parser() -> argparse.ArgumentParser:
             "--precision", choices=("float32", "int8"), help="of the network (default: what suits the processor)"
         )
 
-    serve = commands.add_parser("serve", help="serve WebSocket clients")
+    serve = commands.add_parser("serve", help="serve clients")
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8765, help="port; 0 picks a free one (default: %(default)s)")
     serve.add_argument("--vosk-port", type=int, metavar="PORT", help="also serve Vosk's clients there (usually 2700)")
     serve.add_argument(
         "--sherpa-port", type=int, metavar="PORT", help="also serve sherpa-onnx's clients there (usually 6006)"
+    )
+    serve.add_argument(
+        "--wyoming-port",
+        type=int,
+        metavar="PORT",
+        help="also serve Wyoming's clients, as Home Assistant, there (plain TCP, usually 10300)",
     )
     serve.add_argument(
         "--max-sessions", type=int, default=64, metavar="N", help="refuse further ones (default: %(default)s)"
@@ -214,6 +220,7 @@ def _serve(options: argparse.Namespace) -> int:
             drain_seconds=options.drain_seconds,
             vosk_port=options.vosk_port,
             sherpa_port=options.sherpa_port,
+            wyoming_port=options.wyoming_port,
             keys=options.keys,
             insecure=options.insecure,
             tls_certificate=options.tls_cert,

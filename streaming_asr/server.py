@@ -1,4 +1,4 @@
-"""Owns the sockets: moves frames between WebSocket clients and their sessions, and performs what sessions decide.
+"""Owns the sockets: moves frames between clients and their sessions, and performs what sessions decide.
 
 Everything about a protocol is decided in `session` and `protocols`, everything slow happens in `engine`. What clients
 send and what they are told is never logged. Whatever one client does, the others notice nothing: each has its own
@@ -50,7 +50,9 @@ from .protocols.native import NativeAdapter, write_message
 from .protocols.openai_realtime import OpenAIAdapter
 from .protocols.sherpa_onnx import SherpaOnnxAdapter
 from .protocols.vosk import VoskAdapter
+from .protocols.wyoming import WyomingAdapter
 from .session import Close, Flush, ModelInfo, Open, Push, Session, State
+from .tcp import READ_BYTES, TcpConnection
 from .tls import ServerTls
 from .watchdog import STALL_SECONDS, Watchdog
 
@@ -92,6 +94,7 @@ class ServerOptions:
     allow_origins: tuple[str, ...] = ()  # web pages from elsewhere that may connect; "*" for all
     vosk_port: int | None = None  # its clients by convention ask for no path; None keeps it closed
     sherpa_port: int | None = None  # the same
+    wyoming_port: int | None = None  # plain TCP, without keys or TLS: its clients know neither; None keeps it closed
     keys: Path | None = None  # key file; None asks nobody for a key
     insecure: bool = False  # whether anybody may come in from beyond this machine
     tls_certificate: Path | None = None  # PEM
@@ -103,6 +106,12 @@ class ServerOptions:
             raise InputError(
                 f"anybody who reaches {self.host or 'any address'} could come in: give a key file "
                 "(`streaming-asr keys add`), or say that they may (`--insecure`)"
+            )
+        is_guarded = self.keys is not None or self.tls_certificate is not None or not is_loopback(self.host)
+        if self.wyoming_port is not None and is_guarded and not self.insecure:
+            raise InputError(
+                "Wyoming's clients know neither keys nor TLS: leave its port closed, or say that anybody who reaches "
+                "it may come in (`--insecure`)"
             )
         if self.tls_key is not None and self.tls_certificate is None:
             raise InputError("a TLS key needs its certificate")
@@ -178,7 +187,7 @@ class _Connection(ServerConnection):
     """
 
     def __init__(
-        self, protocol: ServerProtocol, *args: Any, lobby: Lobby[_Connection], max_header_bytes: int, **kwargs: Any
+        self, protocol: ServerProtocol, *args: Any, lobby: Lobby[Connection], max_header_bytes: int, **kwargs: Any
     ) -> None:
         super().__init__(protocol, *args, **kwargs)
         self._lobby = lobby
@@ -220,12 +229,15 @@ class _Connection(ServerConnection):
         super().connection_lost(exc)
 
 
+Connection = _Connection | TcpConnection
+
+
 class _Conversation:
     """One connection and its session, from the handshake to the end."""
 
     def __init__(
         self,
-        connection: _Connection,
+        connection: Connection,
         adapter: type[Adapter],
         gate: Gate,
         engine: Engine,
@@ -442,10 +454,13 @@ class Server:
         self._unready_until = -math.inf
         self._draining = False
         self._conversations: dict[_Conversation, asyncio.Task[Any]] = {}
-        self._servers: dict[str, WebSocketServer] = {}  # by the protocol's name; "native" is the address with paths
+        self._servers: dict[
+            str, WebSocketServer | asyncio.Server
+        ] = {}  # by the protocol's name; "native" is the address with paths
+        self._welcomes: set[asyncio.Task[Any]] = set()  # of clients on plain TCP
         self._keys = KeyRing(options.keys, time.monotonic) if options.keys is not None else None
         self._gate = Gate(self._keys, options.limits.max_sessions_per_address)
-        self._lobby: Lobby[_Connection] = Lobby(options.limits.max_handshakes)
+        self._lobby: Lobby[Connection] = Lobby(options.limits.max_handshakes)
         certificate = options.tls_certificate
         self._tls = ServerTls(certificate, options.tls_key) if certificate is not None else None
         self._housekeeping: asyncio.Task[None] | None = None
@@ -458,7 +473,9 @@ class Server:
     def url_of(self, protocol: str) -> str:
         """Where the port of this protocol's own listens."""
         host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
-        return f"{'ws' if self._tls is None else 'wss'}://{host}:{next(iter(self._servers[protocol].sockets)).getsockname()[1]}"
+        server = self._servers[protocol]
+        scheme = "tcp" if isinstance(server, asyncio.Server) else "ws" if self._tls is None else "wss"
+        return f"{scheme}://{host}:{next(iter(server.sockets)).getsockname()[1]}"
 
     @property
     def num_sessions(self) -> int:
@@ -502,6 +519,8 @@ class Server:
                 await self._listen(options.vosk_port, VoskAdapter)
             if options.sherpa_port is not None:
                 await self._listen(options.sherpa_port, SherpaOnnxAdapter)
+            if options.wyoming_port is not None:
+                await self._listen_tcp(options.wyoming_port, WyomingAdapter)
         except InputError:
             self._stop_listening()
             raise
@@ -560,12 +579,28 @@ class Server:
                 logger=_wire_logger,
             )
         except OSError as error:
-            raise InputError(f"cannot listen on {options.host}:{port}: {error.strerror or error}") from error
+            raise self._cannot_listen(port, error) from error
         self._servers[(adapter or NativeAdapter).name] = server
+
+    async def _listen_tcp(self, port: int, adapter: type[Adapter]) -> None:
+        """On this port clients speak `adapter`'s protocol without WebSocket around it."""
+        try:
+            server = await asyncio.start_server(
+                functools.partial(self._welcome, adapter), self._options.host, port, limit=READ_BYTES
+            )
+        except OSError as error:
+            raise self._cannot_listen(port, error) from error
+        self._servers[adapter.name] = server
+
+    def _cannot_listen(self, port: int, error: OSError) -> InputError:
+        return InputError(f"cannot listen on {self._options.host}:{port}: {error.strerror or error}")
 
     def _stop_listening(self) -> None:
         for server in self._servers.values():
-            server.close(close_connections=False)
+            if isinstance(server, asyncio.Server):
+                server.close()
+            else:
+                server.close(close_connections=False)
 
     async def drain(self, hurry: asyncio.Event | None = None) -> None:
         """Stops listening, lets open sessions end for a bounded time, settles the others, frees everything.
@@ -584,6 +619,10 @@ class Server:
         for conversation in list(self._conversations):
             logger.warning("a session did not end in time and was cut")
             conversation.abort()
+        if self._welcomes:
+            for task in self._welcomes:
+                task.cancel()
+            await asyncio.wait(self._welcomes)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):  # what is left is in the middle of a handshake
                 for server in self._servers.values():
@@ -672,10 +711,43 @@ class Server:
         assert connection.request is not None
         assert isinstance(connection, _Connection)
         adapter = adapter or PATHS[_split_target(connection.request)[0]]
-        conversation = _Conversation(
-            connection, adapter, self._gate, self._engine, self._model, self._options, self._metrics
-        )
+        conversation = self._conversation(connection, adapter)
         connection.write = conversation.write
+        await self._carry(conversation, connection)
+
+    async def _welcome(
+        self, adapter: type[Adapter], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """A client came without a handshake: it has a session as soon as it says something."""
+        task = asyncio.current_task()
+        assert task is not None
+        self._welcomes.add(task)
+        connection = TcpConnection(reader, writer, CLOSE_SECONDS)
+        try:
+            if await self._has_spoken(connection) and not self._draining:
+                await self._carry(self._conversation(connection, adapter), connection)
+                await connection.linger()
+        finally:
+            connection.transport.abort()
+            self._welcomes.discard(task)
+
+    async def _has_spoken(self, connection: TcpConnection) -> bool:
+        oldest = self._lobby.enter(connection)
+        if oldest is not None:
+            oldest.transport.abort()
+        try:
+            async with asyncio.timeout(self._options.limits.handshake_timeout_seconds):
+                await connection.wait_readable()
+        except (ConnectionClosed, TimeoutError):
+            return False
+        finally:
+            self._lobby.leave(connection)
+        return True
+
+    def _conversation(self, connection: Connection, adapter: type[Adapter]) -> _Conversation:
+        return _Conversation(connection, adapter, self._gate, self._engine, self._model, self._options, self._metrics)
+
+    async def _carry(self, conversation: _Conversation, connection: Connection) -> None:
         task = asyncio.current_task()
         assert task is not None
         try:

@@ -29,6 +29,7 @@ from streaming_asr.protocols.native import NativeAdapter
 from streaming_asr.protocols.openai_realtime import OpenAIAdapter
 from streaming_asr.protocols.sherpa_onnx import SherpaOnnxAdapter
 from streaming_asr.protocols.vosk import VoskAdapter
+from streaming_asr.protocols.wyoming import WyomingAdapter
 from streaming_asr.session import Close, Flush, ModelInfo, Open, Push, Session, parse_message
 
 MODEL = ModelInfo("en-test", 80, "en")
@@ -97,6 +98,14 @@ FRAMES: dict[type[Adapter], list[str]] = {
         '{"type":"input_audio_buffer.clear"}',
     ],
     SherpaOnnxAdapter: ["Done"],
+    WyomingAdapter: [
+        '{"type":"describe"}\n',
+        '{"type":"ping","data":{"text":"a"}}\n',
+        '{"type":"transcribe","data_length":17}\n{"language":"en"}',
+        '{"type":"audio-start","data":{"rate":8000,"width":2,"channels":2}}\n',
+        '{"type":"audio-chunk","data":{"rate":16000,"width":2,"channels":1},"payload_length":7}\naudioau',
+        '{"type":"audio-stop"}\n',
+    ],
 }
 QUERIES = [
     "",
@@ -174,7 +183,7 @@ class _Conversation:
             case 0 | 1 | 2 | 3:
                 frame = _mutated(reader.choose(FRAMES[self.adapter_class]), reader)
                 self.bytes_in += len(frame)
-                return self.adapter.receive(frame)
+                return self.adapter.receive(frame.encode() if self.adapter_class is WyomingAdapter else frame)
             case 4:
                 text = _text(reader)
                 self.bytes_in += len(text)
@@ -238,11 +247,16 @@ class _Conversation:
                 case Write(data):
                     self.bytes_out += len(data)
                     text = data if isinstance(data, str) else data.decode()
-                    assert text == "Done!" or isinstance(json.loads(text), dict)
+                    assert text == "Done!" or all(isinstance(json.loads(part), dict) for part in _parts(text))
                 case Close(code):
                     assert 1000 <= code < 5000
                     self.is_closed = True
         assert self.bytes_out <= 100_000 + 100 * self.bytes_in, "more said than is reasonable"
+
+
+def _parts(text: str) -> list[str]:
+    """The JSON objects of a frame: an event of Wyoming has two."""
+    return [part for part in text.split("\n") if part]
 
 
 def _conversation(adapter: type[Adapter]) -> Callable[[bytes], None]:
@@ -358,6 +372,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "deepgram": _conversation(DeepgramAdapter),
     "openai": _conversation(OpenAIAdapter),
     "sherpa-onnx": _conversation(SherpaOnnxAdapter),
+    "wyoming": _conversation(WyomingAdapter),
     "native-message": native_message,
     "audio": audio,
     "handshake": handshake,
