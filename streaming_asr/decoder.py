@@ -651,8 +651,7 @@ def _step_many(
             if frame[BLANK] >= search.blank_skip:
                 _blank_frame(v, frame[BLANK])
             else:
-                # One link a token, and one spare for `_commit`.
-                if v.header[NUM_LINKS] + search.beam + 1 > search.arena:
+                if v.header[NUM_LINKS] + search.beam > search.arena:  # one link a token
                     missing[b] = _make_room(v, s, search.arena)
                     if missing[b] > 0:
                         break
@@ -667,7 +666,8 @@ def _rank(
 ) -> Any:  # fmt: skip
     """Lists the hypotheses: score, path, and the word it completes now, or -1; returns how many, and the stable words.
 
-    ``final``: only those that end with a complete word, with the sentence end scored.
+    ``final``: only those that end with a complete word, with the sentence end scored. Otherwise a path that might end
+    a word here is left to its copy at the root, which has the word's score already.
     """
     v = _stream_at(address, search.beam, search.arena)
     bonus_size = search.num_words if bonus_address != 0 else 0
@@ -686,18 +686,25 @@ def _rank(
             paths[count] = path
             words[count] = -1
             count += 1
+        if not final:
+            continue
         for at in range(first, end):
             word = np.int64(tree.end_word[at])
             log_prob, next_state = ngram_score(lm, lm_state, word)
             score = v.score[path] + search.lm_weight * (log_prob - tree.look_ahead[node]) + search.word_score
-            if final:
-                log_prob, next_state = ngram_score(lm, next_state, search.eos)
-                score += search.lm_weight * log_prob
+            log_prob, next_state = ngram_score(lm, next_state, search.eos)
+            score += search.lm_weight * log_prob
             if bonus_size > 0:
                 score += bonus[word]
             scores[count] = score
             paths[count] = path
             words[count] = word
+            count += 1
+    if count == 0 and not final:  # every such copy was dropped
+        for i in range(np.int64(v.header[NUM_ALIVE])):
+            paths[count] = 2 * i if v.score[2 * i] >= v.score[2 * i + 1] else 2 * i + 1
+            scores[count] = v.score[paths[count]]
+            words[count] = -1
             count += 1
     common, _ = _last_common_link(v, s.mark)
     return count, np.int64(v.header[NUM_HISTORY]) + _depth(v, common)
@@ -743,9 +750,9 @@ def _trace(address: Any, path: Any, word: Any, beam: Any, arena: Any, traced: An
 
 
 @njit(nogil=True, cache=True)
-def _agreement(address: Any, path: Any, word: Any, s: Any, search: Any, tree: Any, share: Any) -> None:
+def _agreement(address: Any, path: Any, s: Any, search: Any, share: Any) -> None:
     """Writes into ``share`` [n + 1] the probability of all paths that begin with the first 0 .. n words of ``path``
-    behind the history, ``word`` the last of them if it completes one now.
+    behind the history.
     """
     v = _stream_at(address, search.beam, search.arena)
     link: Any = np.int64(v.link[path])
@@ -753,38 +760,27 @@ def _agreement(address: Any, path: Any, word: Any, s: Any, search: Any, tree: An
     for at in range(depth - 1, -1, -1):
         s.target[at] = v.word[link]
         link = np.int64(v.parent[link])
-    wanted = depth
-    if word >= 0:
-        s.target[depth] = word
-        wanted += 1
     # mark: 2 x the depth to which a link agrees, + 1 if that is its own depth. Parents come before their children.
     for link in range(np.int64(v.header[NUM_LINKS])):
         above = s.mark[v.parent[link]] if v.parent[link] >= 0 else 1
         s.mark[link] = above
         if above % 2 == 1:
-            agrees = above // 2 < wanted and v.word[link] == s.target[above // 2]
+            agrees = above // 2 < depth and v.word[link] == s.target[above // 2]
             s.mark[link] = above + 2 if agrees else above - 1
     share[:] = 0.0
     for at in range(2 * np.int64(v.header[NUM_ALIVE])):
-        if v.score[at] <= IMPOSSIBLE:
-            continue
-        mark = s.mark[v.link[at]] if v.link[at] >= 0 else 1
-        agreed = mark // 2
-        if word >= 0 and mark == 2 * depth + 1:  # it may be about to complete the same word
-            node = np.int64(v.node[at // 2])
-            for end in range(np.int64(tree.first_end[node]), np.int64(tree.first_end[node + 1])):
-                if tree.end_word[end] == word:
-                    agreed = wanted
-        share[agreed] += math.exp(v.score[at])
-    for at in range(wanted - 1, -1, -1):
+        if v.score[at] > IMPOSSIBLE:
+            agreed = s.mark[v.link[at]] // 2 if v.link[at] >= 0 else 0
+            share[agreed] += math.exp(v.score[at])
+    for at in range(depth - 1, -1, -1):
         share[at] += share[at + 1]
-    for at in range(wanted, -1, -1):
+    for at in range(depth, -1, -1):
         share[at] /= share[0]
 
 
 @njit(nogil=True, cache=True)
-def _commit(address: Any, path: Any, word: Any, num_words: Any, s: Any, search: Any, lm: Any) -> Any:
-    """Drops every path that does not begin with the first ``num_words`` words of ``path`` (completed by ``word``).
+def _commit(address: Any, path: Any, num_words: Any, s: Any, search: Any) -> Any:
+    """Drops every path that does not begin with the first ``num_words`` words of ``path``.
 
     The rest agrees, and its first words move to the history. Returns missing history room (nothing is done), or 0.
     """
@@ -801,24 +797,6 @@ def _commit(address: Any, path: Any, word: Any, num_words: Any, s: Any, search: 
     missing = np.int64(v.header[NUM_HISTORY]) + deepest - np.int64(v.header[HISTORY_CAPACITY])
     if missing > 0:
         return missing
-    if word >= 0 and wanted == depth + 1:
-        # The completed word has no token of its own: make one of the path, which would not survive otherwise.
-        i = path // 2
-        link = np.int64(v.header[NUM_LINKS])
-        v.header[NUM_LINKS] += 1
-        v.parent[link] = v.link[path]
-        v.word[link] = word
-        v.word_start[link] = v.start[path]
-        v.word_previous_end[link] = v.previous_end[path]
-        v.word_acoustic[link] = v.acoustic[path] / np.float32(v.header[FRAME] - v.start[path])
-        _, next_state = ngram_score(lm, np.int64(v.lm_state[i]), word)
-        v.link[path] = link
-        v.score[path + 1 - 2 * (path % 2)] = IMPOSSIBLE
-        v.node[i] = ROOT
-        v.lm_state[i] = next_state
-        if path % 2 == 0:
-            v.phone[i] = BLANK
-        depth += 1
     while depth > wanted:
         link = np.int64(v.parent[link])
         depth -= 1
@@ -972,13 +950,13 @@ class Decoder:
 
     def best(self, state: DecoderState) -> Hypothesis:
         """The best hypothesis so far, without the word being spoken unless it could end here; changes nothing."""
-        scores, paths, words, stable = self._ranked(state, final=False)
+        scores, paths, _, stable = self._ranked(state, final=False)
         best = int(np.argmax(scores))
-        path, word = int(paths[best]), int(words[best])
-        decoded = _decoded(*self._traced(state, path, word))
+        path = int(paths[best])
+        decoded = _decoded(*self._traced(state, path))
         num_history = int(state.block[NUM_HISTORY])
         share = np.empty(len(decoded) - num_history + 1)
-        _agreement(_address(state.block), path, word, self._scratch(), self._search, self.tree.arrays, share)
+        _agreement(_address(state.block), path, self._scratch(), self._search, share)
         agreement = [1.0] * num_history + share[1:].tolist()
         return Hypothesis(decoded, self._total(state, scores[best]), stable, share[-1], agreement)
 
@@ -987,19 +965,13 @@ class Decoder:
 
         Returns how many words are stable; fewer than asked for if `best` has fewer words.
         """
-        scores, paths, words, stable = self._ranked(state, final=False)
-        best = int(np.argmax(scores))
-        path, word = int(paths[best]), int(words[best])
-        num_words = min(num_words, self._traced(state, path, word)[0].shape[1])
+        scores, paths, _, stable = self._ranked(state, final=False)
+        path = int(paths[np.argmax(scores)])
+        num_words = min(num_words, self._traced(state, path)[0].shape[1])
         if num_words <= stable:
             return stable
         while True:
-            room = int(
-                _commit(
-                    _address(state.block), path, word, num_words,
-                    self._scratch(), self._search, self.ngram.arrays,
-                )
-            )  # fmt: skip
+            room = int(_commit(_address(state.block), path, num_words, self._scratch(), self._search))
             if not room:
                 return self._ranked(state, final=False)[3]
             self._grow_history(state, room)
@@ -1044,7 +1016,7 @@ class Decoder:
         self.step(state, np.full((2, NUM_TOKENS), -math.log(NUM_TOKENS), np.float32))
         self.commit(state, 1)
         self.best(state)
-        _commit(_address(state.block), 0, -1, 0, self._scratch(), self._search, self.ngram.arrays)
+        _commit(_address(state.block), 0, 0, self._scratch(), self._search)
         self.finish(state)
 
     def _scratch(self) -> _Scratch:
@@ -1114,7 +1086,7 @@ class Decoder:
         offset = state.block[SCORE_OFFSET : SCORE_OFFSET + 2].view(np.float64)[0]
         return float(offset) + float(score)
 
-    def _traced(self, state: DecoderState, path: int, word: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def _traced(self, state: DecoderState, path: int, word: int = -1) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The words, first and last frames [3, n], and the acoustic scores [n] of a path."""
         search = self._search
         room = 64

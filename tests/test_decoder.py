@@ -323,19 +323,6 @@ def test_stable_words_are_never_taken_back(
         settled = [(word.word_id, word.start_frame) for word in last.words[: last.stable_words]]
 
 
-def test_commit_of_a_word_without_a_token_of_its_own(setup: Setup) -> None:
-    decoder = setup.decoder(DecoderOptions(beam=1, lm_weight=0.0, word_score=-2.0))
-    state = decoder.start()
-    decoder.step(state, spoken("B IY"))  # the one token is inside the tree: the word costs something
-    assert decoder.best(state).stable_words == 0
-    committed = decoder.best(state).word_ids
-    assert len(committed) == 1
-    assert decoder.commit(state, 99) == 1
-    decoder.step(state, spoken("IY - T IY -"))
-    assert setup.words(decoder.finish(state)[0].word_ids) == setup.words(committed) + " a"
-    assert decoder.commit(state, 0) == decoder.best(state).stable_words
-
-
 def test_memory_is_bounded(setup: Setup) -> None:
     decoder = setup.decoder(DecoderOptions(beam=8, beam_threshold=50.0, word_score=3.0))
     state = decoder.start()
@@ -432,27 +419,17 @@ def test_agreement_is_the_share_of_the_paths_that_begin_so(setup: Setup, seed: i
     for frames in np.split(random_log_probs(seed, 24), 8):
         decoder.step(state, frames)
         best = decoder.best(state)
-        completes = _completes_a_word(decoder, state)
         v = decoder._sections(state.block)
         shares = np.zeros(len(best.words) + 1)
         for path in range(2 * state.num_tokens):
             if v.score[path] <= -1e29:
                 continue
-            words = decoder._traced(state, path, -1)[0][0].tolist()
-            arrays, node = setup.tree.arrays, v.node[path // 2]
-            ends = arrays.end_word[arrays.first_end[node] : arrays.first_end[node + 1]]
-            if completes and words == best.word_ids[:-1] and best.word_ids[-1] in ends:
-                words = best.word_ids
+            words = decoder._traced(state, path)[0][0].tolist()
             agreed = next((i for i, (a, b) in enumerate(zip(words, best.word_ids, strict=False)) if a != b), None)
             agreed = min(len(words), len(best.words)) if agreed is None else agreed
             shares[: agreed + 1] += math.exp(v.score[path])
         assert best.agreement == pytest.approx((shares / shares[0])[1:].tolist())
         assert list(best.agreement[: best.stable_words]) == [1.0] * best.stable_words
-
-
-def _completes_a_word(decoder: Decoder, state: DecoderState) -> bool:
-    scores, _, words, _ = decoder._ranked(state, final=False)
-    return bool(words[int(np.argmax(scores))] >= 0)
 
 
 @pytest.mark.parametrize(

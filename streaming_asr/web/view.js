@@ -1,6 +1,6 @@
 // Owns how a transcript looks: settled utterances as lines of words, the open one below, a word's confidence on hover.
 
-const UNSURE = 0.3; // confidence below which a word is marked
+const UNSURE = 0.5; // confidence below which a word is marked
 
 /** Shows a Transcript in two elements: `settled` (its additions are read to people who do not see) and `open`. */
 export class TranscriptView {
