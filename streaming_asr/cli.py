@@ -50,7 +50,14 @@ def _parser() -> argparse.ArgumentParser:
         help="also serve Wyoming's clients, as Home Assistant, there (plain TCP, usually 10300)",
     )
     serve.add_argument(
-        "--max-sessions", type=int, default=64, metavar="N", help="refuse further ones (default: %(default)s)"
+        "--max-sessions", type=int, metavar="N", help="refuse further ones (default: what a test at start says)"
+    )
+    serve.add_argument(
+        "--max-latency-ms",
+        type=float,
+        default=300.0,
+        metavar="MS",
+        help="refuse who would make others wait longer (default: %(default)g)",
     )
     serve.add_argument(
         "--allow-origin",
@@ -216,6 +223,7 @@ def _serve(options: argparse.Namespace) -> int:
             host=options.host,
             port=options.port,
             max_sessions=options.max_sessions,
+            max_latency_seconds=options.max_latency_ms / 1000,
             allow_origins=tuple(options.allow_origin),
             drain_seconds=options.drain_seconds,
             vosk_port=options.vosk_port,

@@ -23,6 +23,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 
+from .admission import StepCost
 from .audio import SAMPLE_RATE, Samples
 from .messages import Event, Reason, StreamOptions
 from .watchdog import Watchdog
@@ -68,6 +69,9 @@ class EngineRecognizer(Protocol):
     def step(self, streams: Sequence[Any], /) -> list[list[Event]]:
         """One step for streams that are all ready. On an exception no stream has moved on."""
 
+    def step_cost(self) -> StepCost:
+        """What steps cost on this machine, measured now."""
+
 
 # --- the order of work, pure -----------------------------------------------------------------------------------
 
@@ -108,6 +112,10 @@ class Scheduler(Generic[K]):
         for key in batch:
             del self._waiting[key]
         return batch
+
+    def due(self, key: K) -> float:
+        """When the last step that was offered for `key` fell due."""
+        return self._last_due[key]
 
     def forget(self, key: K) -> None:
         """`key` is gone."""
@@ -193,6 +201,7 @@ class StepReport:
 
     queue_seconds: list[float]  # that each of its streams was ready and waited
     compute_seconds: float
+    late_seconds: list[float]  # that it ended after it was due for each of them
 
 
 class _Superseded(BaseException):
@@ -547,6 +556,7 @@ class Engine:
 
     def _step(self, batch: list[Handle]) -> None:
         began = self._clock()
+        due = [self._scheduler.due(handle) for handle in batch]
         try:
             results = self._held(batch, lambda: self._recognizer.step([handle._stream for handle in batch]))
         except Exception:
@@ -557,7 +567,9 @@ class Engine:
                 if alone is not None:
                     self._after_step([handle], alone)
             return
-        self._on_step(StepReport([began - handle._ready_at for handle in batch], self._clock() - began))
+        ended = self._clock()
+        late_seconds = [max(0.0, ended - time_due) for time_due in due]
+        self._on_step(StepReport([began - handle._ready_at for handle in batch], ended - began, late_seconds))
         self._after_step(batch, results)
 
     def _step_alone(self, handle: Handle) -> list[list[Event]] | None:

@@ -42,6 +42,7 @@ class Metrics:
         Info("streaming_asr", "What serves", registry=registry).info({"version": version, "model": model})
         gauge("ready", "Whether sessions are taken and recognized").set_function(is_ready)
         gauge("streams", "Recognizer streams that are held").set_function(num_streams)
+        self.max_sessions = gauge("max_sessions", "Sessions that are carried at once")
         self.sessions = gauge("sessions", "Sessions that are open", "protocol")
         self.sessions_ended = counter(
             "sessions_ended", "Sessions by the error that ended them, or none", "protocol", "error"

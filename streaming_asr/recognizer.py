@@ -22,6 +22,8 @@ import torch
 from numpy.typing import NDArray
 
 from . import endpointing, messages
+from .admission import StepCost
+from .calibration import measure_step
 from .decoder import DecodedWord, Decoder, DecoderOptions, Hypothesis
 from .errors import InputError, ModelError
 from .features import (
@@ -120,6 +122,10 @@ class Recognizer:
         stream = self.stream()
         stream.accept(np.zeros(self.chunk_ms * SAMPLE_RATE // 1000, np.float32))
         stream.finish()
+
+    def step_cost(self) -> StepCost:
+        """What steps cost on this machine, measured now in a fraction of a second."""
+        return measure_step(self.model, self.decoder)
 
     def stream(self, options: StreamOptions | None = None) -> Stream:
         """A new stream. Raises `InputError` for options out of range."""

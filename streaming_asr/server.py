@@ -34,6 +34,7 @@ from websockets.typing import Subprotocol
 
 from . import __version__, messages
 from .access import is_loopback
+from .admission import Punctuality
 from .engine import MAX_BACKLOG_SECONDS, MAX_BATCH, Engine, EngineRecognizer, Handle, StepReport
 from .errors import ClientError, InputError
 from .gate import Gate, Visitor, http_headers, http_status
@@ -73,6 +74,7 @@ MAX_QUEUED_FRAMES = 8  # received and not yet looked at, a session
 MAX_QUEUED_MESSAGES = 256  # recognized and not yet sent, a session: from here on its audio waits
 CLOSE_SECONDS = 5.0  # for a client to answer a close
 HOUSEKEEPING_SECONDS = 0.25  # between two looks at the worker and the key file
+LATE = "the sessions that are open are served late already"
 UNREADY_SECONDS = 10.0  # after the worker was replaced
 MAX_ABANDONED_WORKERS = 4  # that stood still: from here on only a new process helps
 FLUSH_SECONDS = 5.0  # for the last finals, after the time that sessions had to end by themselves
@@ -85,7 +87,8 @@ class ServerOptions:
 
     host: str = "127.0.0.1"
     port: int = 8765  # 0 picks a free one
-    max_sessions: int = 64
+    max_sessions: int | None = None  # None: as many as were measured at start to be carried within the promise
+    max_latency_seconds: float = 0.3  # the promise: for a step to end after its audio came
     max_batch: int = MAX_BATCH
     max_backlog_seconds: float = MAX_BACKLOG_SECONDS  # audio of one session that waits, before it is read no further
     stall_seconds: float = STALL_SECONDS  # from which the recognizer is taken to stand still, and restarted
@@ -102,6 +105,10 @@ class ServerOptions:
 
     def __post_init__(self) -> None:
         self.limits.validate()
+        if not self.max_latency_seconds > 0:
+            raise InputError("the latency promised must be above 0")
+        if self.max_sessions is not None and self.max_sessions < 0:
+            raise InputError("max_sessions must not be negative")
         if not (self.insecure or self.keys is not None or is_loopback(self.host)):
             raise InputError(
                 f"anybody who reaches {self.host or 'any address'} could come in: give a key file "
@@ -451,6 +458,10 @@ class Server:
             on_step=self._on_step,
         )
         self._metrics = Metrics(__version__, recognizer.name, lambda: self.unready is None, lambda: self.num_streams)
+        most = options.max_sessions
+        self._max_sessions = recognizer.step_cost().capacity(options.max_latency_seconds) if most is None else most
+        self._metrics.max_sessions.set(self._max_sessions)
+        self._punctuality = Punctuality(options.max_latency_seconds, time.monotonic)
         self._unready_until = -math.inf
         self._draining = False
         self._conversations: dict[_Conversation, asyncio.Task[Any]] = {}
@@ -501,12 +512,15 @@ class Server:
             return "the recognizer does not get on; start the server anew"
         if time.monotonic() < self._unready_until:
             return "the recognizer did not get on and was restarted"
+        if self._punctuality.is_late:
+            return LATE
         return None
 
     def _on_step(self, report: StepReport) -> None:
         self._metrics.steps.inc()
         self._metrics.step_streams.inc(len(report.queue_seconds))
         self._metrics.compute_seconds.inc(report.compute_seconds)
+        self._punctuality.note(report.late_seconds)
         for seconds in report.queue_seconds:
             self._metrics.queue_seconds.observe(seconds)
 
@@ -703,9 +717,11 @@ class Server:
         return response
 
     def _check_room(self) -> None:
-        if self.num_sessions >= self._options.max_sessions:
-            words = f"the server carries {self._options.max_sessions} sessions already; try again later"
+        if self.num_sessions >= self._max_sessions:
+            words = f"the server carries {self._max_sessions} sessions already; try again later"
             raise ClientError("server_full", words, 1013)
+        if self._punctuality.is_late:
+            raise ClientError("server_full", f"{LATE}; try again later", 1013)
 
     async def _converse(self, connection: ServerConnection, adapter: type[Adapter] | None) -> None:
         assert connection.request is not None

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from streaming_asr.admission import StepCost
 from streaming_asr.audio import Samples
 from streaming_asr.messages import Event, Final, Partial, Reason, SpeechStarted, StreamOptions
 
@@ -110,6 +111,9 @@ class FakeRecognizer:
         self.open_streams += 1
         self.streams.append(FakeStream(self, options))
         return self.streams[-1]
+
+    def step_cost(self) -> StepCost:
+        return StepCost(0.0, 0.001, CHUNK_MS / 1000)
 
     def step(self, streams: Sequence[FakeStream], /) -> list[list[Event]]:
         assert self.gate.wait(30)

@@ -499,6 +499,6 @@ def test_a_step_says_what_it_cost() -> None:
             listener = Listener(engine)
             listener.handle.push(samples(word(1)))
             await eventually(lambda: bool(listener.events))
-        assert reports == [StepReport([1.0], 1.0)]  # the clock was asked when it was ready, before and after
+        assert reports == [StepReport([1.0], 1.0, [2.0])]  # the clock was asked when it was ready, before and after
 
     run(test)

@@ -19,6 +19,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from streaming_asr import server as server_module
+from streaming_asr.engine import StepReport
 from streaming_asr.keys import add_key
 from streaming_asr.server import Server
 
@@ -41,6 +42,28 @@ async def metrics(server: Server) -> dict[tuple[str, ...], float]:
     assert status == 200
     families = text_string_to_metric_families(text)
     return {(s.name, *sorted(s.labels.values())): s.value for family in families for s in family.samples}
+
+
+def test_nobody_more_is_let_in_while_those_who_are_in_are_served_late() -> None:
+    async def test() -> None:
+        async with serving() as server:
+            assert (await metrics(server))["streaming_asr_max_sessions",] > 1
+            async with client(server) as first:
+                server._on_step(StepReport([0.0] * 50, 0.01, [0.2] * 50))
+                with pytest.raises(InvalidStatus) as refused:
+                    await client(server)
+                assert refused.value.response.status_code == 503
+                assert b"late" in refused.value.response.body
+                assert await get(server, "/readyz") == (503, "the sessions that are open are served late already\n")
+                assert (await get(server, "/healthz"))[0] == 200
+                server._on_step(StepReport([0.0] * 9950, 0.01, [0.01] * 9950))
+                async with client(server) as second:
+                    for connection in (first, second):
+                        await connection.send(START)
+                        await connection.send(STOP)
+                        await receive_all(connection)
+
+    run(test)
 
 
 def test_metrics_count_what_happened() -> None:
@@ -165,6 +188,7 @@ def test_a_server_whose_workers_all_stand_still_asks_to_be_started_anew(monkeypa
 SERVE = """
 import sys
 from fakes import FakeRecognizer
+from streaming_asr.engine import StepReport
 from streaming_asr.server import ServerOptions, run_server
 sys.exit(run_server(FakeRecognizer, ServerOptions(port=0, drain_seconds=0), sys.argv[1], sys.argv[2]))
 """

@@ -48,7 +48,7 @@ def recognizer() -> Recognizer:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
-    command = [BIN / "streaming-asr", "serve", "--port", "0"]
+    command = [BIN / "streaming-asr", "serve", "--port", "0", "--max-sessions", "64", "--max-latency-ms", "60000"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline().strip()

@@ -1,0 +1,89 @@
+"""Owns the measurement at start of what a step costs on this machine. It takes a fraction of a second."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from .admission import StepCost
+from .decoder import Decoder
+from .features import SAMPLE_RATE, FeatureStream
+from .lexicon import LexiconTree
+from .network import StepFunction
+from .tokens import BLANK, NUM_TOKENS
+from .vad import VoiceActivityDetector
+
+BATCH = 32  # streams in the larger of the two steps of the network that are compared
+ROUNDS = 3  # the shortest counts: what else runs on the machine only ever adds
+SPOKEN_FRAMES = 60  # of made-up speech, after which the search has as much in hand as in speech
+FRONT_SECONDS = 0.5
+
+
+def measure_step(model: StepFunction, decoder: Decoder) -> StepCost:
+    """Times the front end, the network and the search on made-up sound and speech."""
+    config = model.config
+    outputs = config.outputs_per_step
+    one, many = (_shortest(_network_step(model, size)) for size in (1, BATCH))
+    per_stream = max(0.0, many - one) / (BATCH - 1)
+    front = _shortest(_front_end) / FRONT_SECONDS * config.step_seconds
+    speech = made_up_speech(decoder.tree, SPOKEN_FRAMES)
+
+    def search() -> None:
+        state = decoder.start()
+        for first in range(0, SPOKEN_FRAMES, outputs):
+            decoder.step(state, speech[first : first + outputs])
+            decoder.best(state)
+
+    searched = _shortest(search) * outputs / SPOKEN_FRAMES
+    return StepCost(max(0.0, one - per_stream), per_stream + front + searched, config.step_seconds)
+
+
+def made_up_speech(tree: LexiconTree, num_frames: int) -> NDArray[np.float32]:
+    """Log posteriors [num_frames, V] as unsure as those of real speech, along a path through the lexicon tree."""
+    rng = np.random.default_rng(0)
+    arrays = tree.arrays
+    logits = rng.normal(-11.0, 2.0, (num_frames, NUM_TOKENS))
+    node = 0
+    for frame in range(num_frames):
+        if frame % 3:
+            logits[frame, BLANK] = 0.0
+            continue
+        first, end = arrays.first_child[node], arrays.first_child[node + 1]
+        node = int(rng.integers(first, end)) if first < end else int(rng.integers(arrays.first_child[1]) + 1)
+        logits[frame, arrays.phone[node]] = 0.0
+        logits[frame, BLANK] = -1.0
+        logits[frame, rng.integers(1, NUM_TOKENS)] = -2.0
+    log_total = np.log(np.exp(logits).sum(axis=1, keepdims=True))
+    posteriors: NDArray[np.float32] = (logits - log_total).astype(np.float32)
+    return posteriors
+
+
+def _network_step(model: StepFunction, batch: int) -> Callable[[], None]:
+    frames = torch.randn(batch, model.config.frames_per_step, model.config.num_mel_bins)
+    state = model.initial_state(batch)
+
+    def step() -> None:
+        with torch.inference_mode():
+            model(frames, state)
+
+    return step
+
+
+def _front_end() -> None:
+    sound = np.random.default_rng(0).normal(0.0, 0.1, round(FRONT_SECONDS * SAMPLE_RATE)).astype(np.float32)
+    features, vad = FeatureStream(), VoiceActivityDetector()
+    for piece in np.array_split(sound, round(FRONT_SECONDS / 0.04)):
+        vad.accept(piece, features.accept(piece))
+
+
+def _shortest(work: Callable[[], None]) -> float:
+    times = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - began)
+    return min(times)
