@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import __version__
+from . import __version__, settings
 from .errors import StreamingAsrError
 from .limits import Limits
 from .logs import LEVELS
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The parser, and that of ``serve``."""
     parser = argparse.ArgumentParser(prog="streaming-asr", description="Streaming speech recognition.")
     parser.add_argument("--version", action="version", version=f"streaming-asr {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
@@ -37,6 +39,7 @@ def _parser() -> argparse.ArgumentParser:
         )
 
     serve = commands.add_parser("serve", help="serve clients")
+    settings.add_options(serve)
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8765, help="port; 0 picks a free one (default: %(default)s)")
     serve.add_argument("--vosk-port", type=int, metavar="PORT", help="also serve Vosk's clients there (usually 2700)")
@@ -164,7 +167,7 @@ def _parser() -> argparse.ArgumentParser:
         help="decoder options, e.g. '{\"lm_weight\": 2.0}'",
     )
     export.add_argument("--output", type=Path, required=True, metavar="DIR")
-    return parser
+    return parser, serve
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -172,7 +175,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     if list(arguments[:1]) == ["bench"]:
         return _bench(arguments[1:])
-    options = _parser().parse_args(arguments)
+    parser, serve = _parser()
+    options = parser.parse_args(arguments)
     command = {
         "serve": _serve,
         "keys": _keys,
@@ -183,6 +187,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "export-model": _export_model,
     }[options.command]
     try:
+        if options.command == "serve":
+            options = settings.parse(parser, serve, arguments, os.environ)
+            if options.print_config:
+                print(settings.to_toml(serve, options), end="")
+                return EXIT_OK
         return command(options)
     except StreamingAsrError as error:
         print(f"streaming-asr {options.command}: {error}", file=sys.stderr)

@@ -188,7 +188,6 @@ def test_a_server_whose_workers_all_stand_still_asks_to_be_started_anew(monkeypa
 SERVE = """
 import sys
 from fakes import FakeRecognizer
-from streaming_asr.engine import StepReport
 from streaming_asr.server import ServerOptions, run_server
 sys.exit(run_server(FakeRecognizer, ServerOptions(port=0, drain_seconds=0), sys.argv[1], sys.argv[2]))
 """
