@@ -129,6 +129,10 @@ class AudioDecoder:
         self._samples_out += len(tail)
         return np.clip(tail, -1.0, 1.0)
 
+    def finish(self) -> Samples:
+        """[N] samples that were held back anywhere: the audio has ended."""
+        return self.flush()
+
     def _new_resampler(self) -> soxr.ResampleStream | None:
         if self.sample_rate == SAMPLE_RATE:
             return None

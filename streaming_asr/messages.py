@@ -14,7 +14,7 @@ import msgspec
 
 PROTOCOL_VERSION = 1
 
-Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]
+Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "container"]
 Reason = Literal["endpoint", "finalize", "stop"]
 
 
@@ -33,7 +33,7 @@ class Start(msgspec.Struct, tag="start", tag_field="type", forbid_unknown_fields
     """Opens the session; must be the first message."""
 
     sample_rate: int = 16000  # 8000 to 48000
-    encoding: Encoding = "pcm_s16le"
+    encoding: Encoding = "pcm_s16le"  # a container says sample_rate and channels itself
     channels: int = 1  # 1, or 2 (mixed down)
     language: str | None = None  # "en"; anything else is refused
     partials: bool = True

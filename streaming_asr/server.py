@@ -17,7 +17,7 @@ import secrets
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -300,11 +300,19 @@ class _Conversation:
             self._perform(self._adapter.open())
             while True:
                 frame = await self._receive()
-                before = self._session.audio_seconds
-                self._perform(self._adapter.tick() if frame is None else self._adapter.receive(frame))
-                self._account(frame, self._session.audio_seconds - before)
-                if await self._wait_capacity():
-                    self._session.keep_alive()  # it was not the client that was idle
+                if frame is None:
+                    self._perform(self._adapter.tick())
+                    continue
+                self._log.debug("received %s of %d bytes", "text" if isinstance(frame, str) else "audio", len(frame))
+                self._messages_left.spend(1)
+                for piece in _pieces(frame, self._session.piece_bytes):
+                    before = self._session.audio_seconds
+                    self._perform(self._adapter.receive(piece))
+                    self._account(self._session.audio_seconds - before)
+                    if await self._wait_capacity():
+                        self._session.keep_alive()  # it was not the client that was idle
+                    if piece is not frame:
+                        await asyncio.sleep(0)  # others' turn
         except ConnectionClosed:
             pass
         finally:
@@ -324,10 +332,7 @@ class _Conversation:
                 error,
             )
 
-    def _account(self, frame: Frame | None, audio_seconds: float) -> None:
-        if frame is not None:
-            self._log.debug("received %s of %d bytes", "text" if isinstance(frame, str) else "audio", len(frame))
-            self._messages_left.spend(1)
+    def _account(self, audio_seconds: float) -> None:
         if audio_seconds:
             self._word_latency.heard(self._session.audio_seconds, time.monotonic())
             self._audio_left.spend(audio_seconds)
@@ -411,6 +416,14 @@ class _Conversation:
 
     def _on_failure(self) -> None:
         self._perform(self._adapter.fail("internal", "the recognizer failed on this session"))
+
+
+def _pieces(frame: Frame, piece_bytes: int | None) -> Iterator[Frame]:
+    """A binary frame in parts of at most `piece_bytes`; everything else as it is."""
+    if isinstance(frame, str) or piece_bytes is None or len(frame) <= piece_bytes:
+        yield frame
+    else:
+        yield from (frame[at : at + piece_bytes] for at in range(0, len(frame), piece_bytes))
 
 
 def _split_target(request: Request) -> tuple[str, str]:

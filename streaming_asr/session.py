@@ -20,6 +20,7 @@ import msgspec
 
 from . import endpointing, messages
 from .audio import AudioDecoder, Samples
+from .containers import PIECE_BYTES, ContainerDecoder
 from .errors import ClientError, InputError
 from .limits import Limits
 from .messages import Event, Final, Reason, ServerMessage, StreamOptions
@@ -179,7 +180,7 @@ class ModelInfo:
 
 def check_start(start: messages.Start, model: ModelInfo) -> None:
     """Raises `ClientError` for what ``start`` asks and is not served. `Session` does it itself, once connected."""
-    AudioDecoder(start.encoding, start.sample_rate, start.channels)
+    _audio_decoder(start)
     if start.language is not None and start.language.lower().split("-")[0] != model.language:
         quoted = repr(start.language[:QUOTED_CHARACTERS])
         raise ClientError("bad_language", f"this server recognizes {model.language!r}, not {quoted}", 1003)
@@ -189,6 +190,12 @@ def check_start(start: messages.Start, model: ModelInfo) -> None:
         endpointing.session_rules(start.endpointing)
     except InputError as error:
         raise ClientError("bad_endpointing", str(error), 1003) from error
+
+
+def _audio_decoder(start: messages.Start) -> AudioDecoder | ContainerDecoder:
+    if start.encoding == "container":
+        return ContainerDecoder()
+    return AudioDecoder(start.encoding, start.sample_rate, start.channels)
 
 
 T = TypeVar("T")
@@ -221,7 +228,7 @@ class Session:
         self.limits = limits
         self._clock = clock
         self._began = self._last_sign_of_life = clock()
-        self._decoder: AudioDecoder | None = None
+        self._decoder: AudioDecoder | ContainerDecoder | None = None
         self._ending: Close | None = None  # how to close after the last final
         self._ending_error: messages.Error | None = None  # said instead of done
 
@@ -229,6 +236,11 @@ class Session:
     def audio_seconds(self) -> float:
         """Whole frames of audio received, in seconds."""
         return self._decoder.seconds if self._decoder else 0.0
+
+    @property
+    def piece_bytes(self) -> int | None:
+        """How many bytes of audio to hand over at once, so that decoding them holds up nobody; `None`: any number."""
+        return PIECE_BYTES if isinstance(self._decoder, ContainerDecoder) else None
 
     @property
     def deadline(self) -> float | None:
@@ -357,7 +369,7 @@ class Session:
 
     def _start(self, start: messages.Start) -> list[Action]:
         check_start(start, self.model)
-        self._decoder = AudioDecoder(start.encoding, start.sample_rate, start.channels)
+        self._decoder = _audio_decoder(start)
         ready = messages.Ready(self.session_id, messages.PROTOCOL_VERSION, self.model.name, self.model.chunk_ms)
         return [Open(StreamOptions(start.partials, start.words, start.nbest, start.endpointing)), Send(ready)]
 
@@ -387,7 +399,8 @@ class Session:
 
     def _flush(self, reason: Reason) -> list[Action]:
         assert self._decoder is not None
-        return [*_push(self._decoder.flush()), Flush(reason)]
+        held = self._decoder.finish() if reason == "stop" else self._decoder.flush()
+        return [*_push(held), Flush(reason)]
 
     def _too_big(self) -> ClientError:
         return ClientError("too_big", f"a frame may hold {self.limits.max_frame_bytes} bytes", 1009)

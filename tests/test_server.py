@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import json
 import logging
 import os
@@ -14,7 +15,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from fakes import POISON, SECRET, FakeRecognizer, word, words
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -165,6 +168,38 @@ def test_pings_are_answered_while_the_model_computes() -> None:
             await connection.send(word(1))
             await (await connection.ping())
             recognizer.gate.set()
+
+    run(test)
+
+
+def test_a_container_is_decoded_as_it_comes() -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.frombuffer(words(1, 2, 0, 3), "<i2"), 16000, format="FLAC")
+
+    async def test() -> None:
+        async with serving() as server, client(server) as connection:
+            await connection.send('{"type": "start", "encoding": "container"}')
+            await connection.send(file.getvalue())  # in one frame, which is handled in pieces
+            await connection.send(STOP)
+            received, code, _ = await receive_all(connection)
+            assert [message["text"] for message in received if message["type"] == "final"] == ["w1 w2", "w3"]
+            assert (received[-1]["audio_seconds"], code) == (0.32, 1000)
+
+    run(test)
+
+
+def test_a_recording_that_is_cut_off_is_recognized_as_far_as_it_goes() -> None:
+    file = io.BytesIO()
+    soundfile.write(file, np.frombuffer(words(1, 2), "<i2"), 16000, format="WAV")
+
+    async def test() -> None:
+        async with serving() as server, client(server) as connection:
+            await connection.send('{"type": "start", "encoding": "container"}')
+            await connection.send(file.getvalue()[:-1])
+            await connection.send(STOP)
+            received, code, reason = await receive_all(connection)
+            assert received[-2]["text"] == "w1 w2"
+            assert (received[-1]["code"], code, reason) == ("odd_audio", 1007, "odd_audio")
 
     run(test)
 

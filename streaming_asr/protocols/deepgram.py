@@ -20,6 +20,9 @@ ENCODINGS: dict[str, messages.Encoding] = {
     "linear32": "pcm_f32le",
     "mulaw": "mulaw",
     "alaw": "alaw",
+    "flac": "container",
+    "opus": "container",  # in Ogg
+    "ogg-opus": "container",
 }
 REFUSALS = {
     "unauthorized": "INVALID_AUTH",
@@ -78,20 +81,20 @@ class Options:
         except ValueError as error:
             raise ClientError("bad_query", "the query cannot be read") from error
         self._values = values
-        encoding = self._last("encoding")
-        if encoding is None:
-            raise ClientError("bad_encoding", "audio in containers is not served: name encoding and sample_rate")
-        if encoding not in ENCODINGS:
+        name = self._last("encoding")
+        if name is not None and name not in ENCODINGS:
             raise ClientError("bad_encoding", f"encoding must be one of {', '.join(ENCODINGS)}")
-        if self._last("sample_rate") is None:
+        encoding: messages.Encoding = "container" if name is None else ENCODINGS[name]
+        sample_rate = self._number("sample_rate")
+        if encoding != "container" and sample_rate is None:
             raise ClientError("bad_sample_rate", "sample_rate must be given with encoding")
         self.vad_events = self._flag("vad_events")
         self.utterance_end_ms = self._number("utterance_end_ms")
         self.channels = self._number("channels") or 1
         language = self._last("language")
         self.start = messages.Start(
-            sample_rate=self._number("sample_rate") or 0,
-            encoding=ENCODINGS[encoding],
+            sample_rate=sample_rate or 0,
+            encoding=encoding,
             channels=self.channels,
             language=None if language == "multi" else language,
             partials=self._flag("interim_results"),

@@ -2,7 +2,9 @@
 
 import asyncio
 import hashlib
+import io
 import json
+import wave
 from typing import Any
 
 import pytest
@@ -42,6 +44,8 @@ def streaming(query: str = PCM, **limits: Any) -> Adapter:
         (PCM + "&endpointing=false", Endpointing(enabled=False)),
         (PCM + "&endpointing=false&utterance_end_ms=1200", Endpointing(trailing_silence_ms=1200)),
         ("encoding=mulaw&sample_rate=8000&channels=2&language=en-US&interim_results=true", Endpointing()),
+        ("", Endpointing()),  # a container
+        ("encoding=ogg-opus&endpointing=500", Endpointing(trailing_silence_ms=500)),
     ],
 )
 def test_the_query_opens_the_session(query: str, endpointing: Endpointing) -> None:
@@ -54,10 +58,8 @@ def test_the_query_opens_the_session(query: str, endpointing: Endpointing) -> No
 @pytest.mark.parametrize(
     "query",
     [
-        "",
-        "sample_rate=16000",
         "encoding=linear16",
-        "encoding=opus&sample_rate=16000",
+        "encoding=speex&sample_rate=16000",
         "encoding=linear16&sample_rate=fast",
         "encoding=linear16&sample_rate=96000",
         PCM + "&channels=9",
@@ -162,7 +164,7 @@ def test_no_query_and_no_frame_makes_the_adapter_raise(query: str, frames: list[
 # --- on real sockets -----------------------------------------------------------------------------------------------
 
 
-def stream_with_sdk(url: str, audio: bytes) -> list[Any]:
+def stream_with_sdk(url: str, audio: bytes, **options: Any) -> list[Any]:
     """The official SDK, as its examples use it."""
     from deepgram import DeepgramClient
     from deepgram.environment import DeepgramClientEnvironment
@@ -172,12 +174,11 @@ def stream_with_sdk(url: str, audio: bytes) -> list[Any]:
     client = DeepgramClient(api_key="secret", environment=environment)
     with client.listen.v1.connect(
         model="nova-3",
-        encoding="linear16",
-        sample_rate=16000,
         interim_results=True,
         vad_events=True,
         utterance_end_ms=1000,
         diarize=True,
+        **options,
     ) as connection:
         for start in range(0, len(audio), 3000):
             connection.send_media(audio[start : start + 3000])
@@ -191,7 +192,8 @@ def stream_with_sdk(url: str, audio: bytes) -> list[Any]:
 def test_the_official_sdk_streams_and_gets_its_words() -> None:
     async def test() -> None:
         async with serving() as server:
-            received = await asyncio.to_thread(stream_with_sdk, server.url, words(1, 2, 0, 3))
+            pcm = {"encoding": "linear16", "sample_rate": 16000}
+            received = await asyncio.to_thread(stream_with_sdk, server.url, words(1, 2, 0, 3), **pcm)
             results = [message for message in received if message.type == "Results"]
             finals = [m.channel.alternatives[0].transcript for m in results if m.is_final]
             assert finals == ["w1 w2", "w3"]
@@ -204,13 +206,30 @@ def test_the_official_sdk_streams_and_gets_its_words() -> None:
     run(test)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # the SDK's own, as it is imported
+def test_the_official_sdk_streams_a_recording_with_its_header() -> None:
+    file = io.BytesIO()
+    with wave.open(file, "wb") as recording:
+        recording.setparams((1, 2, 16000, 0, "NONE", ""))
+        recording.writeframes(words(1, 2, 0, 3))
+
+    async def test() -> None:
+        async with serving() as server:
+            received = await asyncio.to_thread(stream_with_sdk, server.url, file.getvalue())
+            results = [message for message in received if message.type == "Results" and message.is_final]
+            assert [m.channel.alternatives[0].transcript for m in results] == ["w1 w2", "w3"]
+            assert received[-1].duration == 0.32
+
+    run(test)
+
+
 def test_a_refused_query_is_status_400_and_a_browsers_key_is_not_echoed() -> None:
     async def test() -> None:
         async with serving() as server:
             with pytest.raises(InvalidStatus) as caught:
-                await connect(server.url + "/v1/listen?model=nova-3", proxy=None)
+                await connect(server.url + "/v1/listen?encoding=speex", proxy=None)
             assert caught.value.response.status_code == 400
-            assert b"containers" in (caught.value.response.body or b"")
+            assert b"ogg-opus" in (caught.value.response.body or b"")
             offered = [Subprotocol("token"), Subprotocol("secret")]
             async with connect(f"{server.url}/v1/listen?{PCM}", proxy=None, subprotocols=offered) as connection:
                 assert connection.subprotocol == "token"
