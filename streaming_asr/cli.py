@@ -80,6 +80,9 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     serve.add_argument(
         "--insecure", action="store_true", help="let anybody in, also from beyond this machine, without --keys"
     )
+    serve.add_argument(
+        "--journal", type=Path, metavar="DIR", help="append every final there before it is sent (default: keep nothing)"
+    )
     serve.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve TLS (wss) with this certificate chain, PEM")
     serve.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, PEM, if not in the same file")
     limits = serve.add_argument_group("limits of one client")
@@ -240,6 +243,7 @@ def _serve(options: argparse.Namespace) -> int:
             wyoming_port=options.wyoming_port,
             keys=options.keys,
             insecure=options.insecure,
+            journal=options.journal,
             tls_certificate=options.tls_cert,
             tls_key=options.tls_key,
             limits=Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)}),

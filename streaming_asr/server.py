@@ -38,6 +38,7 @@ from .admission import Punctuality
 from .engine import MAX_BACKLOG_SECONDS, MAX_BATCH, Engine, EngineRecognizer, Handle, StepReport
 from .errors import ClientError, InputError
 from .gate import Gate, Visitor, http_headers, http_status
+from .journal import Journal
 from .keys import KeyRing
 from .limits import BURST_AUDIO_SECONDS, BURST_MESSAGE_SECONDS, Budget, Limits, Lobby
 from .logs import Format, configure, log_loop_error, session_logger
@@ -101,6 +102,7 @@ class ServerOptions:
     keys: Path | None = None  # key file; None asks nobody for a key
     insecure: bool = False  # whether anybody may come in from beyond this machine
     tls_certificate: Path | None = None  # PEM
+    journal: Path | None = None  # folder for finals, each on disk before it is sent; None: nothing is kept
     tls_key: Path | None = None  # PEM; None: in the certificate's file
 
     def __post_init__(self) -> None:
@@ -127,11 +129,20 @@ class ServerOptions:
 # --- what waits to be sent -----------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Settled:
+    """Stands before the messages that tell a final: it goes into the journal first."""
+
+    final: Final
+    is_partial: bool = False
+    replaces_partial: bool = False
+
+
 class Outbox:
     """One session's messages on their way out. A partial gives way to what is newer; all others are kept, in order."""
 
     def __init__(self) -> None:
-        self._messages: deque[Write] = deque()
+        self._messages: deque[Write | Settled] = deque()
         self._has_partial = False
         self._close: Close | None = None
         self._changed = asyncio.Event()
@@ -141,7 +152,7 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._messages)
 
-    def put(self, message: Write) -> None:
+    def put(self, message: Write | Settled) -> None:
         """Appends a message; never blocks, see `wait_capacity`."""
         if message.replaces_partial and self._has_partial:
             self._messages = deque(m for m in self._messages if not m.is_partial)
@@ -158,7 +169,7 @@ class Outbox:
         self._below_limit.set()
         self._changed.set()
 
-    async def get(self) -> Write | Close:
+    async def get(self) -> Write | Settled | Close:
         """Waits for the next message, or the close."""
         while not self._messages and self._close is None:
             self._changed.clear()
@@ -251,8 +262,10 @@ class _Conversation:
         model: ModelInfo,
         options: ServerOptions,
         metrics: Metrics,
+        journal: Journal | None,
     ) -> None:
         self._connection = connection
+        self._journal = journal
         self._metrics = metrics
         self._gate = gate
         self._engine = engine
@@ -368,6 +381,10 @@ class _Conversation:
     async def _write(self) -> None:
         try:
             while not isinstance(message := await self._outbox.get(), Close):
+                if isinstance(message, Settled):
+                    assert self._journal is not None
+                    await self._journal.append(self._session.session_id, self._adapter.name, message.final)
+                    continue
                 async with asyncio.timeout(self._options.limits.idle_timeout_seconds):
                     await self._connection.send(message.data)
                 self._log.debug("sent %d characters%s", len(message.data), ", partial" if message.is_partial else "")
@@ -409,6 +426,8 @@ class _Conversation:
                 seconds = self._word_latency.said(event.end, now)
                 if seconds is not None:
                     self._metrics.word_seconds.observe(seconds)
+            if self._journal is not None and isinstance(event, Final) and event.text:
+                self._outbox.put(Settled(event))
         self._perform(self._adapter.receive_events(events))
 
     def _on_reached(self) -> None:
@@ -483,6 +502,7 @@ class Server:
         ] = {}  # by the protocol's name; "native" is the address with paths
         self._welcomes: set[asyncio.Task[Any]] = set()  # of clients on plain TCP
         self._keys = KeyRing(options.keys, time.monotonic) if options.keys is not None else None
+        self._journal = Journal(options.journal) if options.journal is not None else None
         self._gate = Gate(self._keys, options.limits.max_sessions_per_address)
         self._lobby: Lobby[Connection] = Lobby(options.limits.max_handshakes)
         certificate = options.tls_certificate
@@ -658,6 +678,8 @@ class Server:
             self._housekeeping.cancel()
             await asyncio.wait([self._housekeeping])
         await self._engine.stop()
+        if self._journal is not None:
+            self._journal.close()
 
     async def _wait_for_conversations(self, seconds: float, hurry: asyncio.Event | None = None) -> None:
         if not self._conversations:
@@ -774,7 +796,16 @@ class Server:
         return True
 
     def _conversation(self, connection: Connection, adapter: type[Adapter]) -> _Conversation:
-        return _Conversation(connection, adapter, self._gate, self._engine, self._model, self._options, self._metrics)
+        return _Conversation(
+            connection,
+            adapter,
+            self._gate,
+            self._engine,
+            self._model,
+            self._options,
+            self._metrics,
+            self._journal,
+        )
 
     async def _carry(self, conversation: _Conversation, connection: Connection) -> None:
         task = asyncio.current_task()
