@@ -1,6 +1,7 @@
 """Owns the command ``streaming-asr-mic``: options, signals, standard streams, exit codes.
 
-What it decides with is elsewhere: sound in `sources` and `microphone`, the session in `client`, looks in `render`.
+What it decides with is elsewhere: sound in `sources` and `microphone`, the session in `client`, looks in `render`,
+what else becomes of finals in `transcript` and `hooks`.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from .client import DEFAULT_URL, connect
 from .errors import ClientError, ServerError, UsageError
-from .events import Error
+from .events import Error, Final
+from .hooks import Hook, parse_command, typing_command
 from .microphone import NO_MICROPHONE, MicrophoneSource, device_table, input_devices, load_sounddevice
 from .render import JsonView, LinesView, LiveView, View
 from .sources import AudioSource, StdinSource, WavSource
+from .transcript import TranscriptFile
 
 EXIT_OK, EXIT_SERVER, EXIT_USAGE = 0, 1, 2
 EXIT_SIGNAL = 128  # plus the signal's number, as shells count
@@ -55,6 +58,15 @@ def argument_parser() -> argparse.ArgumentParser:
         "--key-file", metavar="F", type=Path, help=f"where the server's API key is written (default: ${KEY_VARIABLE})"
     )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="json: each event as a line of JSON")
+    parser.add_argument(
+        "--output", metavar="F", type=Path, help="also write finals there: F.txt, F.srt, F.vtt or F.jsonl"
+    )
+    parser.add_argument(
+        "--exec",
+        metavar="CMD",
+        help="run CMD for each final: its words for {} in CMD, else on standard input; no shell",
+    )
+    parser.add_argument("--type", action="store_true", help="type finals into the focused window (xdotool or wtype)")
     return parser
 
 
@@ -162,9 +174,32 @@ def _read_key(path: Path | None, environment: Mapping[str, str]) -> str | None:
         raise UsageError(f"no API key in {path}: {error}") from error
 
 
+@contextlib.asynccontextmanager
+async def _finals_handed_on(
+    options: argparse.Namespace, notice: Callable[[str], None]
+) -> AsyncIterator[Callable[[Final], None]]:
+    """To the file and the programs that the options name: what to call with each final. Raises `UsageError`."""
+    commands = [parse_command(options.exec)] if options.exec is not None else []
+    commands += [typing_command(os.environ)] if options.type else []
+    hooks = [Hook(command, notice) for command in commands]
+    async with contextlib.AsyncExitStack() as stack:
+        file = None if options.output is None else stack.enter_context(TranscriptFile(options.output))
+        for hook in hooks:
+            await stack.enter_async_context(hook.running())
+
+        def hand_on(final: Final) -> None:
+            if file is not None:
+                file.accept(final)
+            for hook in hooks:
+                hook.accept(final.text)
+
+        yield hand_on
+
+
 async def stream(options: argparse.Namespace, terminal: Terminal, interrupts: Interrupts) -> None:
     """From the first block of sound to ``done``. Raises `ClientError`."""
     async with (
+        _finals_handed_on(options, terminal.notice) as hand_on,
         _open_source(options, terminal.notice) as source,
         connect(
             options.server,
@@ -188,6 +223,8 @@ async def stream(options: argparse.Namespace, terminal: Terminal, interrupts: In
                 async with contextlib.aclosing(session.transcribe(source)) as events:
                     async for event in events:
                         terminal.write(terminal.view.show(event, terminal.columns()))
+                        if isinstance(event, Final):
+                            hand_on(event)
         except TimeoutError:
             raise ClientError(
                 f"the server did not finish within {DRAIN_SECONDS:g} s; the last words may be missing"

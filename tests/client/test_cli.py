@@ -88,6 +88,16 @@ def test_raw_stdin(mic: Mic) -> None:
     assert bytes(server.clients[0].audio) == sound
 
 
+def test_finals_go_to_a_file_and_to_a_program_too(mic: Mic, noise_wav: Path, tmp_path: Path) -> None:
+    with FakeServer() as server:
+        sound = ("--server", server.url, "--file", str(noise_wav), "--fast")
+        process = mic(*sound, "--output", str(tmp_path / "notes.txt"), "--exec", f"tee -a '{tmp_path}/heard'")
+        out, err = process.communicate(timeout=30)
+    lines = f"{FIRST}\nword8 word9 word10 word11\n"
+    assert (out, err, process.returncode) == (lines, lines, 0)
+    assert (tmp_path / "notes.txt").read_text() == (tmp_path / "heard").read_text() == lines
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("source", ["file", "stdin"])
 def test_a_signal_prints_the_last_final(mic: Mic, tmp_path: Path, number: int, source: str) -> None:
@@ -242,6 +252,8 @@ def test_no_server(mic: Mic, noise_wav: Path) -> None:
         (["--server", "ws://[", "--file", "-"], "'ws://[' is no server address"),
         (["--file", "-", "--key-file", "missing.key"], "no API key in missing.key"),
         (["--fast"], "--fast goes with --file"),
+        (["--file", "-", "--output", "notes.doc"], "must end in one of .txt, .srt, .vtt, .jsonl"),
+        (["--file", "-", "--exec", "no-such-program"], "there is no program 'no-such-program'"),
         (["--file", "-", "--device", "3"], "not allowed with argument --file"),
     ],
 )
