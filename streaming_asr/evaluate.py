@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import jiwer
 
-from .messages import Final
+from .messages import Final, StreamOptions
 from .recordings import Recording, read_samples
 
 if TYPE_CHECKING:
@@ -49,13 +49,15 @@ def count_word_errors(pairs: Iterable[tuple[str, str]]) -> WordErrors:
     return WordErrors(words, output.insertions, output.deletions, output.substitutions)
 
 
-def stream_recordings(recognizer: Recognizer, recordings: Iterable[Recording]) -> Iterator[Result]:
+def stream_recordings(
+    recognizer: Recognizer, recordings: Iterable[Recording], options: StreamOptions | None = None
+) -> Iterator[Result]:
     """Streams each recording, in chunks of the model's step, as a live client would but as fast as it goes."""
     chunk = recognizer.chunk_ms * 16
     for recording in recordings:
         samples = read_samples(recording.path)
         began = time.perf_counter()
-        stream = recognizer.stream()
+        stream = recognizer.stream(options)
         events = [e for first in range(0, len(samples), chunk) for e in stream.accept(samples[first : first + chunk])]
         events += stream.finish()
         seconds = time.perf_counter() - began

@@ -40,6 +40,7 @@ class Start(msgspec.Struct, tag="start", tag_field="type", forbid_unknown_fields
     words: bool = True
     nbest: int = 1  # 1 to 10
     endpointing: Endpointing = Endpointing()
+    hotwords: tuple[str, ...] = ()  # words and phrases that are likely
 
 
 class Finalize(msgspec.Struct, tag="finalize", tag_field="type", forbid_unknown_fields=True, frozen=True):
@@ -65,6 +66,7 @@ class StreamOptions:
     words: bool = True
     nbest: int = 1
     endpointing: Endpointing = field(default_factory=Endpointing)
+    hotwords: tuple[str, ...] = ()
 
 
 # --- server to client --------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ from .features import (
     FeatureStream,
     Samples,
 )
+from .hotwords import BONUS, word_bonus
 from .lexicon import Lexicon, LexiconTree
 from .manifest import MANIFEST_FILE, read_manifest, read_verified
 from .messages import Event, Final, Partial, Reason, SpeechStarted, StreamOptions
@@ -69,8 +70,10 @@ class Recognizer:
         self.language = "en"
         self.model = model
         self.words = lexicon.words
+        self.word_id = lexicon.word_id
         self.decoder = decoder
         self.partial_rule = PartialRule()  # of streams' next utterances
+        self.hotword_nats = BONUS  # of streams to come
         self.chunk_ms = round(1000 * model.config.step_seconds)
         self.frames_per_step = model.config.frames_per_step
         self.frames_per_output = model.config.frames_per_step // model.config.outputs_per_step
@@ -163,6 +166,8 @@ class Stream:
         self._recognizer = recognizer
         self._options = options
         self._rules = endpointing.session_rules(options.endpointing)
+        unigrams = recognizer.decoder.ngram.unigram_log_probs
+        self._bonus = word_bonus(options.hotwords, recognizer.word_id, unigrams, recognizer.hotword_nats)
         self._inbox: deque[Samples | Reason] = deque()
         self._utterance = 0
         self._samples_before = 0  # samples of the session before the present front end's first
@@ -228,7 +233,7 @@ class Stream:
         self._restart_utterance()
 
     def _restart_utterance(self) -> None:
-        self.decoder_state = self._recognizer.decoder.start()
+        self.decoder_state = self._recognizer.decoder.start(self._bonus)
         self._decoder_origin = self._cursor  # frame index of the decoder's first output
         self._partial = PartialText(self._recognizer.partial_rule)
         self._in_speech = False

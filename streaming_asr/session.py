@@ -22,6 +22,7 @@ from . import endpointing, messages
 from .audio import AudioDecoder, Samples
 from .containers import PIECE_BYTES, ContainerDecoder
 from .errors import ClientError, InputError
+from .hotwords import MAX_HOTWORD_CHARACTERS, MAX_HOTWORDS
 from .limits import Limits
 from .messages import Event, Final, Reason, ServerMessage, StreamOptions
 
@@ -186,6 +187,9 @@ def check_start(start: messages.Start, model: ModelInfo) -> None:
         raise ClientError("bad_language", f"this server recognizes {model.language!r}, not {quoted}", 1003)
     if not 1 <= start.nbest <= MAX_NBEST:
         raise ClientError("bad_nbest", f"nbest must be 1 to {MAX_NBEST}, not {start.nbest}", 1003)
+    if len(start.hotwords) > MAX_HOTWORDS or any(len(word) > MAX_HOTWORD_CHARACTERS for word in start.hotwords):
+        words = f"there may be {MAX_HOTWORDS} hotwords of {MAX_HOTWORD_CHARACTERS} characters"
+        raise ClientError("bad_hotwords", words, 1003)
     try:
         endpointing.session_rules(start.endpointing)
     except InputError as error:
@@ -371,7 +375,8 @@ class Session:
         check_start(start, self.model)
         self._decoder = _audio_decoder(start)
         ready = messages.Ready(self.session_id, messages.PROTOCOL_VERSION, self.model.name, self.model.chunk_ms)
-        return [Open(StreamOptions(start.partials, start.words, start.nbest, start.endpointing)), Send(ready)]
+        options = StreamOptions(start.partials, start.words, start.nbest, start.endpointing, start.hotwords)
+        return [Open(options), Send(ready)]
 
     def _stop(self) -> list[Action]:
         assert self._decoder is not None

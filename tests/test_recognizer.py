@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streaming_asr import hotwords
 from streaming_asr.decoder import Decoder, DecoderOptions
 from streaming_asr.errors import InputError
 from streaming_asr.features import Samples
@@ -244,3 +245,19 @@ def test_a_long_stream_does_not_grow(recognizer: Recognizer, tmp_path: Path) -> 
 
 def test_the_inventory_is_arpabet() -> None:
     assert len(PHONES) == len(set(PHONES)) == 39
+
+
+def test_a_hotword_is_heard_where_it_was_not_and_only_in_its_session(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hotwords, "COMMON_LOG_PROB", 0.0)  # the tiny model has no rare words
+    monkeypatch.setattr(recognizer, "hotword_nats", 40.0)
+
+    def heard(*phrases: str) -> list[str]:
+        events = run(recognizer, SPEECH, 960, StreamOptions(hotwords=phrases))
+        return [word for event in events if isinstance(event, Final) for word in event.text.split()]
+
+    before = heard()
+    unheard = [phone.lower() for phone in PHONES if phone.lower() not in before]
+    assert any(word in heard(word.upper()) for word in unheard)
+    assert heard() == before

@@ -42,6 +42,8 @@ SERVED_OPTIONS = frozenset(
         "utterance_end_ms",
         "vad_events",
         "language",
+        "keyterm",
+        "keywords",
     }
 )
 IGNORED_OPTIONS = frozenset(
@@ -53,8 +55,6 @@ IGNORED_OPTIONS = frozenset(
         "diarize_model",
         "dictation",
         "extra",
-        "keyterm",
-        "keywords",
         "language_hint",
         "mip_opt_out",
         "model",
@@ -99,6 +99,7 @@ class Options:
             language=None if language == "multi" else language,
             partials=self._flag("interim_results"),
             endpointing=self._endpointing(),
+            hotwords=self._hotwords(),
         )
         self.notes = [f"option {name} is not served" for name in sorted(IGNORED_OPTIONS & values.keys())]
         if not values.keys() <= SERVED_OPTIONS | IGNORED_OPTIONS:
@@ -120,6 +121,11 @@ class Options:
         if not (value.isascii() and value.isdigit() and len(value) < 10):
             raise ClientError("bad_message", f"{name} must be a whole number")
         return int(value)
+
+    def _hotwords(self) -> tuple[str, ...]:
+        """``keyterm``s are phrases; ``keywords`` are words, with an intensity behind a colon that is not served."""
+        keywords = (keyword.partition(":")[0] for keyword in self._values.get("keywords", ()))
+        return (*self._values.get("keyterm", ()), *keywords)
 
     def _endpointing(self) -> Endpointing:
         value = self._last("endpointing")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import msgspec
 from .. import messages
 from ..access import KEY_SUBPROTOCOLS
 from ..errors import ClientError
+from ..hotwords import fitting_hotwords
 from ..messages import Endpointing, Error, Final, Partial, ServerMessage, SpeechStarted
 from ..session import Action, Session, State, check_start
 from .adapter import Adapter, Handshake, Note, Step, Write, parse_object, to_json
@@ -188,9 +190,7 @@ class OpenAIAdapter(Adapter):
         if self.session.state is not State.OPENING and start != self._start:
             raise ClientError("session_started", "the session cannot be changed after its first audio")
         self._format, self._transcription, self._turn_detection = form, transcription, turn_detection
-        ignored = {"prompt": transcription.prompt, "keywords": transcription.keywords}
-        ignored["noise_reduction"] = given.noise_reduction
-        notes = [Note(f"option {name} is not served") for name, value in ignored.items() if value]
+        notes = [Note("option noise_reduction is not served")] if given.noise_reduction else []
         return [*notes, self._event("session.updated", session=self._description())]
 
     def _append(self, audio: Any) -> Sequence[Step]:
@@ -356,4 +356,17 @@ def _start(form: Format, transcription: Transcription, turn_detection: TurnDetec
     if form.type not in encodings:
         raise ClientError("invalid_value", f"format.type must be one of {', '.join(encodings)}")
     encoding, sample_rate = encodings[form.type]
-    return messages.Start(sample_rate, encoding, language=transcription.language, endpointing=endpointing)
+    return messages.Start(
+        sample_rate,
+        encoding,
+        language=transcription.language,
+        endpointing=endpointing,
+        hotwords=_hotwords(transcription),
+    )
+
+
+def _hotwords(transcription: Transcription) -> tuple[str, ...]:
+    """The keywords, and what stands between commas in the prompt."""
+    keywords = transcription.keywords if isinstance(transcription.keywords, list) else []
+    prompt = re.split(r"[,;\n]", transcription.prompt) if isinstance(transcription.prompt, str) else []
+    return fitting_hotwords([*keywords, *(phrase.strip() for phrase in prompt)])

@@ -14,12 +14,13 @@ from typing import Any
 
 from .. import messages
 from ..errors import ClientError
+from ..hotwords import fitting_hotwords
 from ..messages import Final, Partial, ServerMessage
 from ..session import MAX_NBEST, Action, Session, State
 from .adapter import Adapter, Handshake, Mark, Note, Output, Step, Write, hypothesis, parse_object, to_json
 
 DEFAULT_SAMPLE_RATE = 8000  # Hz, as vosk-server's without VOSK_SAMPLE_RATE
-IGNORED_OPTIONS = ("phrase_list", "model")
+IGNORED_OPTIONS = ("model",)
 
 
 class VoskAdapter(Adapter):
@@ -32,6 +33,7 @@ class VoskAdapter(Adapter):
         self._sample_rate = DEFAULT_SAMPLE_RATE
         self._words = True
         self._max_alternatives = 0
+        self._hotwords: tuple[str, ...] = ()
         self._partial = ""
         self._untold: deque[Final] = deque()
 
@@ -81,13 +83,16 @@ class VoskAdapter(Adapter):
         self._sample_rate = _whole_number(config, "sample_rate", self._sample_rate)
         self._words = bool(_whole_number(config, "words", self._words))
         self._max_alternatives = max(0, _whole_number(config, "max_alternatives", self._max_alternatives))
+        phrases = config.get("phrase_list")
+        self._hotwords = fitting_hotwords(phrases) if isinstance(phrases, list) else ()
         return [Note(f"option {name} is not served") for name in IGNORED_OPTIONS if config.get(name)]
 
     def _started(self) -> list[Action]:
         if self.session.state is not State.OPENING:
             return []
         nbest = min(max(1, self._max_alternatives), MAX_NBEST)
-        return self.session.receive_message(messages.Start(self._sample_rate, words=self._words, nbest=nbest))
+        start = messages.Start(self._sample_rate, words=self._words, nbest=nbest, hotwords=self._hotwords)
+        return self.session.receive_message(start)
 
     def _result(self, finals: list[Final]) -> Write:
         text = " ".join(final.text for final in finals if final.text)

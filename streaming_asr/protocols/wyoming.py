@@ -15,13 +15,15 @@ import msgspec
 
 from .. import __version__, messages
 from ..errors import ClientError
+from ..hotwords import fitting_hotwords
 from ..messages import Done, Error, Final, Partial, Ready, ServerMessage
 from ..session import Session, State
 from .adapter import Adapter, Handshake, Note, Step, Write, parse_object
 
 VERSION = "1.10.2"  # of the `wyoming` package whose events these are
 SAMPLE_BYTES = 2  # of s16le, the only PCM that is served
-IGNORED_OPTIONS = ("name", "context", "vad_sensitivity", "transcript_names", "transcript_terms")  # of transcribe
+HOTWORD_OPTIONS = ("transcript_names", "transcript_terms")  # of transcribe
+IGNORED_OPTIONS = ("name", "context", "vad_sensitivity")
 PROJECT = {"name": "streaming-asr", "url": ""}
 
 
@@ -126,6 +128,7 @@ class WyomingAdapter(Adapter):
         super().__init__(session, handshake)
         self._reader = EventReader(session.limits.max_header_bytes, session.limits.max_frame_bytes)
         self._language: str | None = None
+        self._hotwords: tuple[str, ...] = ()
         self._audio_format: AudioFormat | None = None
         self._settled = ""  # of the utterances that ended
         self._told = ""  # of the transcript, in chunks
@@ -189,6 +192,8 @@ class WyomingAdapter(Adapter):
         if language is not None and not isinstance(language, str):
             raise ClientError("bad_message", "language must be a string", 1007)
         self._language = language
+        lists = [data.get(name) for name in HOTWORD_OPTIONS]
+        self._hotwords = fitting_hotwords(term for terms in lists if isinstance(terms, list) for term in terms)
         return [Note(f"option {name} is not served") for name in IGNORED_OPTIONS if data.get(name)]
 
     def _started(self, data: dict[str, Any]) -> Sequence[Step]:
@@ -207,7 +212,9 @@ class WyomingAdapter(Adapter):
         return []
 
     def _start(self, audio: AudioFormat) -> Sequence[Step]:
-        start = messages.Start(audio.rate, channels=audio.channels, language=self._language, words=False)
+        start = messages.Start(
+            audio.rate, channels=audio.channels, language=self._language, words=False, hotwords=self._hotwords
+        )
         return self.session.receive_message(start)
 
     # --- to the client ---

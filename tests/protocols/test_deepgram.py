@@ -75,10 +75,17 @@ def test_what_is_not_served_is_refused_before_the_connection_opens(query: str) -
     assert json.loads(DeepgramAdapter.refusal(caught.value))["err_msg"]
 
 
+def test_keyterms_and_keywords_are_hotwords() -> None:
+    query = PCM + "&keyterm=Magna%20Carta&keyterm=Runnymede&keywords=barons:2.5"
+    assert opened(new(DeepgramAdapter, query).open()).options.hotwords == ("Magna Carta", "Runnymede", "barons")
+    with pytest.raises(ClientError, match="hotwords"):
+        DeepgramAdapter.check(Handshake(PCM + "&keyterm=a" * 101), MODEL)
+
+
 def test_options_that_are_not_served_are_named_but_never_quoted() -> None:
-    outputs = new(DeepgramAdapter, PCM + "&diarize=true&keyterm=secret&my_secret=1").open()
+    outputs = new(DeepgramAdapter, PCM + "&diarize=true&redact=secret&my_secret=1").open()
     notes = [output.words for output in outputs if isinstance(output, Note)]
-    assert notes[:2] == ["option diarize is not served", "option keyterm is not served"]
+    assert notes[:2] == ["option diarize is not served", "option redact is not served"]
     assert "secret" not in str(notes)
 
 

@@ -146,10 +146,16 @@ def test_an_update_sets_format_and_turns(fields: dict[str, Any], samples: int, e
     assert refused["error"]["code"] == "session_started"
 
 
+def test_keywords_and_prompt_are_hotwords() -> None:
+    adapter = new(OpenAIAdapter)
+    adapter.receive(update(transcription={"keywords": ["Runnymede", 7], "prompt": "Magna Carta, barons"}))
+    assert opened(adapter.receive(append(bytes(480)))).options.hotwords == ("Runnymede", "Magna Carta", "barons")
+
+
 def test_options_that_are_not_served_are_named() -> None:
-    outputs = new(OpenAIAdapter).receive(update(transcription={"keywords": ["secret"]}, noise_reduction={"type": "x"}))
+    outputs = new(OpenAIAdapter).receive(update(noise_reduction={"type": "secret"}))
     notes = [output.words for output in outputs if isinstance(output, Note)]
-    assert notes == ["option keywords is not served", "option noise_reduction is not served"]
+    assert notes == ["option noise_reduction is not served"]
 
 
 @pytest.mark.parametrize(

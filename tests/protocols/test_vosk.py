@@ -59,10 +59,10 @@ def test_eof_without_audio_is_an_empty_result() -> None:
 def test_config_sets_rate_words_and_alternatives_until_audio_comes() -> None:
     adapter = new(VoskAdapter)
     config = {"sample_rate": 16000.0, "words": False, "max_alternatives": 99, "phrase_list": ["secret"], "new": 1}
-    assert adapter.receive(json.dumps({"config": config})) == [Note("option phrase_list is not served")]
+    assert adapter.receive(json.dumps({"config": config})) == []
     outputs = adapter.receive(AUDIO)
     options = opened(outputs).options
-    assert (options.words, options.nbest) == (False, 10)
+    assert (options.words, options.nbest, options.hotwords) == (False, 10, ("secret",))
     assert [len(output.samples) for output in outputs if isinstance(output, Push)] == [160]
     [note] = adapter.receive('{"config": {"sample_rate": 8000}}')
     assert isinstance(note, Note)

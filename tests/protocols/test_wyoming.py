@@ -172,6 +172,13 @@ def test_what_came_before_a_mistake_holds() -> None:
     assert opened(outputs)
 
 
+def test_names_and_terms_are_hotwords() -> None:
+    adapter = new(WyomingAdapter)
+    adapter.receive(event("transcribe", transcript_names=["Magna Carta"], transcript_terms=["barons", 7]))
+    outputs = adapter.receive(event("audio-start", **FORMAT))
+    assert opened(outputs).options.hotwords == ("Magna Carta", "barons")
+
+
 def test_what_is_not_served_is_noted() -> None:
     adapter = new(WyomingAdapter)
     outputs = adapter.receive(event("transcribe", name="base", context={"a": 1}) + event("select-program", name="x"))
