@@ -54,7 +54,7 @@ LM_FILE = "lm.safetensors"
 PREROLL_FRAMES = 48  # 480 ms that a waking stream hears again
 SLEEP_AFTER_SECONDS = 0.5  # of silence, by every measure, outside an utterance
 FLUSH_SAMPLES = FRAME_LENGTH_SAMPLES + 2400  # silence after the last sample, so that its sounds can be emitted
-ONSET_REACH_FRAMES = 30  # how long before the first token a voiced stretch may have begun to be its onset
+ONSET_REACH_FRAMES = 30  # how long before the model names a sound it may have begun
 TOKEN_PROBABILITY = 0.5  # of anything but blank, from which a frame counts as a token
 
 
@@ -221,9 +221,10 @@ class Stream:
         self._frames = np.zeros((0, NUM_MEL_BINS), np.float32)  # not yet stepped; asleep: the pre-roll
         self._voiced = np.zeros(0, np.bool_)  # the VAD's word on each of _frames
         self._maybe_speech = np.zeros(0, np.bool_)  # whether each could be speech, by any sign
+        self._changing = np.zeros(0, np.bool_)  # whether each differs from steady noise
         self._cursor = 0  # index of _frames[0] since the front end's start; frames are 10 ms
         self._flushing = None
-        self._last_voiced = self._voice_onset = self._last_token = -1  # frame indices
+        self._last_voiced = self._voice_onset = self._last_changing = self._last_token = -1  # frame indices
         self._wake()
 
     def _wake(self) -> None:
@@ -251,10 +252,11 @@ class Stream:
 
     def _accept_samples(self, samples: Samples) -> None:
         frames = self._features.accept(samples)
-        voiced, maybe_speech = self._vad.accept(samples, frames)
+        signs = self._vad.accept(samples, frames)
         self._frames = np.concatenate((self._frames, frames))
-        self._voiced = np.concatenate((self._voiced, voiced))
-        self._maybe_speech = np.concatenate((self._maybe_speech, maybe_speech))
+        self._voiced = np.concatenate((self._voiced, signs.voiced))
+        self._maybe_speech = np.concatenate((self._maybe_speech, signs.maybe_speech))
+        self._changing = np.concatenate((self._changing, signs.changing))
         if self._asleep:
             self._listen()
 
@@ -269,7 +271,7 @@ class Stream:
 
     def _drop(self, num_frames: int) -> None:
         self._frames, self._voiced = self._frames[num_frames:], self._voiced[num_frames:]
-        self._maybe_speech = self._maybe_speech[num_frames:]
+        self._maybe_speech, self._changing = self._maybe_speech[num_frames:], self._changing[num_frames:]
         self._cursor += num_frames
 
     # --- one step, called by Recognizer.step ------------------------------------------------------------------------
@@ -302,6 +304,9 @@ class Stream:
             if self._cursor + int(voiced[0]) - self._last_voiced > 1:
                 self._voice_onset = self._cursor + int(voiced[0])
             self._last_voiced = self._cursor + int(voiced[-1])
+        changing = np.flatnonzero(self._changing[:size])
+        if len(changing):
+            self._last_changing = self._cursor + int(changing[-1])
         end = self._cursor + size
         tokens = np.flatnonzero(np.exp(log_probs[:, BLANK]) < 1 - TOKEN_PROBABILITY)
         if len(tokens):
@@ -324,14 +329,14 @@ class Stream:
 
     def _advance_utterance(self, events: list[Event]) -> None:
         decoder = self._recognizer.decoder
-        if self._last_token >= self._decoder_origin and not self._in_speech:
+        if self._last_token >= self._decoder_origin and self._heard_speech and not self._in_speech:
             self._in_speech = True
             events.append(SpeechStarted(self._seconds(self._speech_onset())))
         hypothesis = decoder.best(self.decoder_state)
         settled = self._partial.update(hypothesis)
         if settled > hypothesis.stable_words:
             decoder.commit(self.decoder_state, settled)
-        if self._options.partials and self._partial.shown:
+        if self._options.partials and self._partial.shown and self._heard_speech:
             texts = [self._recognizer.words[word.word_id] for word in self._partial.shown]
             num_committed = self._partial.num_committed
             shown = " ".join(texts[:num_committed]), " ".join(texts[num_committed:])
@@ -348,17 +353,23 @@ class Stream:
         )
         in_audio = self._cursor * FRAME_SHIFT_SAMPLES <= self._samples  # not yet in the silence that a flush appends
         if in_audio and endpointing.is_endpoint(self._rules, silence):
-            events.append(self._final("endpoint"))
+            if self._heard_speech:
+                events.append(self._final("endpoint"))
             self._restart_utterance()
         elif not contains_words and silence.since_speech >= SLEEP_AFTER_SECONDS <= self._since(self._awake_since):
             self._asleep = True
             self._in_speech = False
             self._listen()
 
+    @property
+    def _heard_speech(self) -> bool:
+        """Whether this utterance holds more than steady noise, in which the model hears words too."""
+        return self._last_changing >= max(0, self._decoder_origin - ONSET_REACH_FRAMES)
+
     def _final(self, reason: Reason) -> Final:
-        hypotheses = (
-            self._recognizer.decoder.finish(self.decoder_state, self._options.nbest) if not self._asleep else []
-        )
+        hypotheses: list[Hypothesis] = []
+        if self._heard_speech and not self._asleep:
+            hypotheses = self._recognizer.decoder.finish(self.decoder_state, self._options.nbest)
         best = hypotheses[0] if hypotheses else None
         start, end = self._span(best.words if best else [])
         words = self._words(best) if best else []

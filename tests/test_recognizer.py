@@ -198,6 +198,24 @@ def test_speech_after_long_silence_is_whole(recognizer: Recognizer) -> None:
     assert after[0].words[0].start == pytest.approx(20.0, abs=0.2)
 
 
+def steady(seconds: float) -> Samples:
+    return (0.2 * np.random.default_rng(1).standard_normal(int(16000 * seconds))).astype(np.float32)
+
+
+def test_words_that_the_model_hears_in_steady_noise_are_dropped(recognizer: Recognizer) -> None:
+    stream = recognizer.stream()
+    events = stream.accept(steady(6))
+    assert recognizer.decoder.best(stream.decoder_state).words, "the network must say something for this to mean much"
+    assert events + stream.finish() == [Final(0, "", 6.0, 6.0, 0.0, "stop")]
+
+
+def test_words_in_steady_noise_do_not_begin_what_is_said_later(recognizer: Recognizer) -> None:
+    options = StreamOptions(endpointing=Endpointing(max_utterance_ms=2000))
+    events = run(recognizer, np.concatenate((steady(9.5), silence(0.3), noise(1))), 960, options)
+    assert all(word.start > 6 for final in finals(events) for word in final.words)
+    assert finals(events)[0].words
+
+
 def test_endpoints_split_utterances(recognizer: Recognizer) -> None:
     samples = np.concatenate((noise(1), silence(2), noise(1), silence(2)))
     got = [final for final in finals(run(recognizer, samples, 960)) if final.text]

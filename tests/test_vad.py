@@ -3,7 +3,8 @@ import pytest
 from numpy.typing import NDArray
 
 from streaming_asr.features import FeatureStream
-from streaming_asr.vad import VoiceActivityDetector
+from streaming_asr.training.distort import coloured_noise
+from streaming_asr.vad import Signs, VoiceActivityDetector
 
 RNG = np.random.default_rng(0)
 
@@ -22,21 +23,24 @@ def hiss(seconds: float, level: float = 1e-3) -> NDArray[np.float32]:
     return (level * RNG.standard_normal(int(seconds * 16000))).astype(np.float32)
 
 
-def decide(samples: NDArray[np.float32], size: int = 960) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def decide(samples: NDArray[np.float32], size: int = 960) -> Signs:
     features, detector = FeatureStream(), VoiceActivityDetector()
     results = [
         detector.accept(samples[i : i + size], features.accept(samples[i : i + size]))
         for i in range(0, len(samples), size)
     ]
-    return np.concatenate([r[0] for r in results]), np.concatenate([r[1] for r in results])
+    return Signs(*map(np.concatenate, zip(*results, strict=True)))
 
 
 def test_a_voice_in_silence_is_found() -> None:
-    voiced, wake = decide(np.concatenate((hiss(1), voice(1), hiss(1))))
+    voiced, wake, changing = decide(np.concatenate((hiss(1), voice(1) + hiss(1), hiss(1))))
     assert not voiced[:95].any()
     assert voiced[115:190].all()
     assert not voiced[220:].any()
     assert wake[100:110].any(), "the onset must wake at once"
+    assert changing[100:115].any()
+    assert not changing[:95].any()
+    assert not changing[230:].any()
 
 
 @pytest.mark.parametrize("size", [1, 159, 160, 161, 320, 1200, 48000])
@@ -44,14 +48,13 @@ def test_chunking_changes_nothing(size: int) -> None:
     samples = np.concatenate((hiss(0.3, 2e-3), voice(0.3), voice(0.3, 200) * 0.1))
     expected = decide(samples)
     got = decide(samples, size)
-    assert np.array_equal(got[0], expected[0])
-    assert np.array_equal(got[1], expected[1])
+    assert all(map(np.array_equal, got, expected))
 
 
 def test_a_sound_that_webrtcvad_does_not_know_still_wakes() -> None:
     click = np.zeros(1600, np.float32)
     click[400:700] = 0.05 * np.sign(RNG.standard_normal(300))
-    _, wake = decide(np.concatenate((hiss(1, 1e-3), hiss(0.1, 1e-3) + click, hiss(0.5, 1e-3))))
+    _, wake, _ = decide(np.concatenate((hiss(1, 1e-3), hiss(0.1, 1e-3) + click, hiss(0.5, 1e-3))))
     assert wake[100:112].any()
 
 
@@ -61,6 +64,22 @@ def test_steady_noise_becomes_the_floor() -> None:
     silence = np.zeros(160000, np.float32)
     detector.accept(silence, detector_quiet)
     louder = detector_quiet + 3.0
-    _, wake = detector.accept(silence, louder)
+    _, wake, changing = detector.accept(silence, louder)
     assert wake[:100].all()
+    assert changing[10:100].all()
     assert not wake[600:].any()
+    assert not changing[600:].any()
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
+@pytest.mark.parametrize("level", [3e-4, 0.2])
+def test_steady_noise_of_any_colour_does_not_change_though_it_passes_for_voice(exponent: float, level: float) -> None:
+    noise = coloured_noise(16000 * 20, exponent, np.random.default_rng(3))
+    assert not decide(level * noise / np.std(noise)).changing.any()
+
+
+@pytest.mark.parametrize("exponent", [0.0, 1.0, 2.0])
+def test_a_voice_in_noise_of_its_own_strength_changes(exponent: float) -> None:
+    speech = np.concatenate((hiss(1), voice(1), hiss(0.5)))
+    noise = coloured_noise(len(speech), exponent, np.random.default_rng(3))
+    assert decide(speech + noise * np.std(voice(1)) / np.std(noise)).changing[100:210].any()
