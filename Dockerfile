@@ -1,0 +1,28 @@
+# docker build --build-arg TORCH_INDEX_URL=… -t streaming-asr .
+# TORCH_INDEX_URL: PyTorch's package index for CPUs. Without it pip takes the build with CUDA, 4.7 GB that nothing uses.
+FROM python:3.11-slim AS build
+ARG TORCH_INDEX_URL=
+WORKDIR /source
+COPY pyproject.toml README.md LICENSE ./
+COPY streaming_asr ./streaming_asr
+RUN python -m venv /opt/streaming-asr \
+ && /opt/streaming-asr/bin/pip install --no-cache-dir \
+    ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} '.[containers]'
+
+FROM python:3.11-slim
+COPY --from=build /opt/streaming-asr /opt/streaming-asr
+RUN useradd --system --uid 10001 --no-create-home asr \
+ && install --directory --owner asr /var/cache/streaming-asr
+USER asr
+# The decoder is compiled for the processor that it runs on, and kept there.
+VOLUME /var/cache/streaming-asr
+ENV PATH=/opt/streaming-asr/bin:$PATH \
+    NUMBA_CACHE_DIR=/var/cache/streaming-asr \
+    PYTHONDONTWRITEBYTECODE=1 \
+    STREAMING_ASR_HOST=0.0.0.0 \
+    STREAMING_ASR_PORT=8765
+EXPOSE 8765
+HEALTHCHECK --interval=10s --timeout=5s --start-period=180s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8765/healthz', timeout=4)"]
+# Refuses to start without STREAMING_ASR_KEYS=FILE, or STREAMING_ASR_INSECURE=yes.
+ENTRYPOINT ["streaming-asr", "serve"]

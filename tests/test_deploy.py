@@ -1,0 +1,44 @@
+"""What is deployed with the server must mean options that it has."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+
+from streaming_asr import settings
+from streaming_asr.cli import _parser
+
+ROOT = Path(__file__).parents[1]
+CONFIG = ROOT / "deploy" / "server.toml"
+
+
+def test_the_configuration_is_one(tmp_path: Path) -> None:
+    parser, serve = _parser()
+    assert settings.parse(parser, serve, ["serve", "--config", str(CONFIG)], {}).host == "127.0.0.1"
+    everything = tmp_path / "server.toml"
+    assignments = re.sub(r"^# (?=[\w-]+ = )", "", CONFIG.read_text(), flags=re.MULTILINE)
+    everything.write_text(assignments.replace('host = "127.0.0.1"\n', ""))
+    options = settings.parse(parser, serve, ["serve", "--config", str(everything)], {})
+    assert (options.host, str(options.tls_key)) == ("0.0.0.0", "/etc/streaming-asr/key.pem")
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "compose.yaml", "docs/deployment.md"])
+def test_every_variable_is_an_option(name: str) -> None:
+    _, serve = _parser()
+    known = {settings.PREFIX + action.dest.upper() for action in serve._actions}
+    used = set(re.findall(r"STREAMING_ASR_[A-Z_]+", (ROOT / name).read_text()))
+    assert used
+    assert used <= known
+
+
+def test_the_unit_starts_the_server_with_that_file() -> None:
+    unit = configparser.RawConfigParser(strict=False)
+    unit.optionxform = str  # type: ignore[assignment,method-assign]  # systemd's keys have capitals
+    unit.read(ROOT / "deploy" / "streaming-asr.service")
+    parser, _ = _parser()
+    program, *arguments = unit["Service"]["ExecStart"].split()
+    assert program.endswith("/streaming-asr")
+    assert parser.parse_args(arguments).config == Path("/etc/streaming-asr") / CONFIG.name
