@@ -1,6 +1,6 @@
 """How often the words that matter are heard, and heard where nobody said them, with and without a list of them.
 
-    python -m benchmarks.hotwords DIR [--limit 100] [--rare -13] [--bonus 6] [--json]
+    python -m benchmarks.hotwords DIR [--limit 100] [--rare -12.5] [--bonus 8] [--json]
 
 Ten recordings at a time have one list: the rare words of all ten, so that most of a list is never said in a recording.
 Rare are words of the references less likely than ``--rare`` by the language model's unigrams, without regard to what
@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.hotwords", description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--limit", type=int, help="only so many recordings, taken evenly from all")
-    parser.add_argument("--rare", type=float, default=-13.0, help="natural log of a unigram probability")
+    parser.add_argument("--rare", type=float, default=-12.5, help="natural log of a unigram probability")
     parser.add_argument("--bonus", type=float, nargs="+", default=[BONUS], help="nats; several: one row each")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)

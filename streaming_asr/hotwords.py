@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 MAX_HOTWORDS = 100  # phrases of a session
 MAX_HOTWORD_CHARACTERS = 100  # of one
-BONUS = 6.0  # nats, of a word that is listed; `benchmarks.hotwords` measures it
+BONUS = 8.0  # nats, of a word that is listed; `benchmarks.hotwords` measures it
 COMMON_LOG_PROB = -9.0  # words likelier than this anywhere need no help, and "the" in a phrase would pop up everywhere
 
 
