@@ -98,6 +98,15 @@ class AudioDecoder:
         return self._frames_in / self.sample_rate
 
     @property
+    def frames(self) -> int:
+        """Whole frames accepted so far."""
+        return self._frames_in
+
+    def drop_pending(self) -> None:
+        """Forgets the bytes of a frame that is still incomplete: it will be sent again as a whole."""
+        self._rest = b""
+
+    @property
     def pending_bytes(self) -> int:
         """Bytes of an incomplete frame that wait for the rest of it."""
         return len(self._rest)

@@ -76,6 +76,13 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         metavar="S",
         help="time for open sessions on SIGTERM (default: %(default)s)",
     )
+    serve.add_argument(
+        "--resume-seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="time that a session waits for a client whose connection dropped; 0: none waits (default: %(default)g)",
+    )
     serve.add_argument("--keys", type=Path, metavar="FILE", help="let nobody in without a key of this file")
     serve.add_argument(
         "--insecure", action="store_true", help="let anybody in, also from beyond this machine, without --keys"
@@ -238,6 +245,7 @@ def _serve(options: argparse.Namespace) -> int:
             max_latency_seconds=options.max_latency_ms / 1000,
             allow_origins=tuple(options.allow_origin),
             drain_seconds=options.drain_seconds,
+            resume_seconds=options.resume_seconds,
             vosk_port=options.vosk_port,
             sherpa_port=options.sherpa_port,
             wyoming_port=options.wyoming_port,

@@ -29,6 +29,14 @@ class Endpointing(msgspec.Struct, forbid_unknown_fields=True, frozen=True, omit_
 # --- client to server --------------------------------------------------------------------------------------------
 
 
+class Resume(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """Which session goes on, as its ``ready`` named it."""
+
+    session_id: str
+    token: str
+    utterance: int  # the first whose final the client has not got
+
+
 class Start(msgspec.Struct, tag="start", tag_field="type", forbid_unknown_fields=True, frozen=True):
     """Opens the session; must be the first message."""
 
@@ -41,6 +49,8 @@ class Start(msgspec.Struct, tag="start", tag_field="type", forbid_unknown_fields
     nbest: int = 1  # 1 to 10
     endpointing: Endpointing = Endpointing()
     hotwords: tuple[str, ...] = ()  # words and phrases that are likely
+    resumable: bool = False  # whether the session waits for its client when the connection drops
+    resume: Resume | None = None  # goes on with this session; everything else is as it was started
 
 
 class Finalize(msgspec.Struct, tag="finalize", tag_field="type", forbid_unknown_fields=True, frozen=True):
@@ -88,13 +98,23 @@ class Alternative(msgspec.Struct, frozen=True):
     confidence: float
 
 
-class Ready(msgspec.Struct, tag="ready", tag_field="type", frozen=True):
-    """Answers ``start``."""
+class Ready(msgspec.Struct, tag="ready", tag_field="type", frozen=True, omit_defaults=True):
+    """Answers ``start``; of a session that goes on, says from where."""
 
     session_id: str
     protocol: int
     model: str
     chunk_ms: int
+    token: str = ""  # with which to resume; empty: it cannot be
+    received_samples: int = 0
+    received_requests: int = 0
+
+
+class Ack(msgspec.Struct, tag="ack", tag_field="type", frozen=True):
+    """What a session that can be resumed has received so far, and its client need not keep any longer."""
+
+    received_samples: int  # at the client's own rate, a sample of all channels counted once
+    received_requests: int  # `Finalize` and `Stop`
 
 
 class SpeechStarted(msgspec.Struct, tag="speech_started", tag_field="type", frozen=True):
@@ -144,4 +164,4 @@ class Done(msgspec.Struct, tag="done", tag_field="type", frozen=True):
 
 
 Event = SpeechStarted | Partial | Final
-ServerMessage = Ready | SpeechStarted | Partial | Final | Error | Done
+ServerMessage = Ready | Ack | SpeechStarted | Partial | Final | Error | Done

@@ -17,7 +17,7 @@ import secrets
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -53,7 +53,7 @@ from .protocols.openai_realtime import OpenAIAdapter
 from .protocols.sherpa_onnx import SherpaOnnxAdapter
 from .protocols.vosk import VoskAdapter
 from .protocols.wyoming import WyomingAdapter
-from .session import Close, Flush, ModelInfo, Open, Push, Session, State
+from .session import Close, Flush, ModelInfo, Open, Push, Session, State, TakeUp
 from .tcp import READ_BYTES, TcpConnection
 from .tls import ServerTls
 from .watchdog import STALL_SECONDS, Watchdog
@@ -79,6 +79,8 @@ LATE = "the sessions that are open are served late already"
 UNREADY_SECONDS = 10.0  # after the worker was replaced
 MAX_ABANDONED_WORKERS = 4  # that stood still: from here on only a new process helps
 FLUSH_SECONDS = 5.0  # for the last finals, after the time that sessions had to end by themselves
+MAX_SUSPENDED = 256  # sessions that wait for their clients; the one that waited longest gives way
+LEFT = 1000, 1001  # how a client closes, or is closed, that does not come back
 MAX_CLOSE_REASON_BYTES = 123  # RFC 6455, 5.5: 125 with the code
 
 
@@ -95,6 +97,7 @@ class ServerOptions:
     stall_seconds: float = STALL_SECONDS  # from which the recognizer is taken to stand still, and restarted
     limits: Limits = field(default_factory=Limits)  # of one client
     drain_seconds: float = 10.0  # at shutdown, for sessions to end by themselves
+    resume_seconds: float = 60.0  # that a session waits for its client, if that asked for it; 0: none does
     allow_origins: tuple[str, ...] = ()  # web pages from elsewhere that may connect; "*" for all
     vosk_port: int | None = None  # its clients by convention ask for no path; None keeps it closed
     sherpa_port: int | None = None  # the same
@@ -263,9 +266,15 @@ class _Conversation:
         options: ServerOptions,
         metrics: Metrics,
         journal: Journal | None,
+        claim: Callable[[messages.Resume], Awaitable[_Conversation | None]],
     ) -> None:
         self._connection = connection
+        self._claim = claim
+        self._wanted: messages.Resume | None = None  # another session, which the client asks for
+        self._suspended_at = math.inf
+        self._is_detached = asyncio.Event()
         self._journal = journal
+        self._num_journaled = 0  # finals, told or being told
         self._metrics = metrics
         self._gate = gate
         self._engine = engine
@@ -277,7 +286,8 @@ class _Conversation:
         rate = limits.max_messages_per_second
         self._messages_left = Budget(rate, rate * BURST_MESSAGE_SECONDS, time.monotonic)
         self._audio_left = Budget(limits.max_audio_speed, BURST_AUDIO_SECONDS, time.monotonic)
-        self._session = Session(secrets.token_hex(8), model, limits, time.monotonic)
+        token = secrets.token_urlsafe(16) if options.resume_seconds > 0 else ""
+        self._session = Session(secrets.token_hex(8), model, limits, time.monotonic, token)
         self._adapter = adapter(self._session, _handshake(connection.request))
         self._outbox = Outbox()
         self._handle: Handle | None = None
@@ -304,14 +314,76 @@ class _Conversation:
         """Cuts the connection."""
         self._connection.transport.abort()
 
-    async def run(self) -> None:
-        """Returns when the connection is gone and everything it held was given back."""
-        self._log.info("connected, %s", self._adapter.name)
+    # --- without a connection for a while ---
+
+    @property
+    def session_id(self) -> str:
+        return self._session.session_id
+
+    @property
+    def wanted(self) -> messages.Resume | None:
+        """How the client asked for the conversation that `run` returned."""
+        return self._wanted
+
+    @property
+    def suspended_at(self) -> float:
+        """Since when the session waits for its client, on the monotonic clock; `inf`: it does not."""
+        return self._suspended_at
+
+    def holds(self, token: str) -> bool:
+        """Whether the session is this token's."""
+        return self._session.holds(token)
+
+    async def detach(self) -> bool:
+        """Cuts the connection, if there is one still, and takes the session for the caller's own; false: it ended."""
+        while not self._is_detached.is_set():
+            self.abort()
+            await self._is_detached.wait()
+        if self._suspended_at == math.inf:
+            return False
+        self._is_detached.clear()
+        self._suspended_at = math.inf
+        return True
+
+    def expire(self) -> None:
+        """The client did not come back."""
+        self._log.info("was not resumed")
+        self._suspended_at = math.inf
+        self._give_back()
+
+    def _give_back(self) -> None:
+        self._adapter.connection_lost()
+        if self._handle is not None:
+            self._handle.close()
+
+    # --- with one ---
+
+    async def run(self, connection: Connection, resume: messages.Resume | None = None) -> _Conversation | None:
+        """Carries the session over this connection, from the start or from where `resume` says.
+
+        Returns when the connection is gone; then either everything was given back, or the session is suspended. What
+        it returns is the conversation that is to have the connection in place of this one.
+        """
+        self._connection = connection
+        self._outbox = Outbox()
+        self._wanted = None
+        self._log.info("connected, %s" if resume is None else "resumed, %s", self._adapter.name)
         self._metrics.sessions.labels(self._adapter.name).inc()
         writer = asyncio.create_task(self._write())
         try:
-            self._perform(self._adapter.open())
+            if self._journal is not None:  # what was settled while nobody was there
+                for final in self._session.kept_finals:
+                    if final.text and final.utterance >= self._num_journaled:
+                        self._outbox.put(Settled(final))
+            self._perform(self._adapter.open() if resume is None else self._adapter.resume(resume.utterance))
             while True:
+                if self._wanted is not None:
+                    successor = await self._claim(self._wanted)
+                    if successor is not None:
+                        return successor
+                    self._wanted = None
+                    words = "no such session, or not with this token; it may have waited for too long"
+                    self._perform(self._adapter.end(ClientError("unknown_session", words, 1008)))
                 frame = await self._receive()
                 if frame is None:
                     self._perform(self._adapter.tick())
@@ -329,12 +401,17 @@ class _Conversation:
         except ConnectionClosed:
             pass
         finally:
-            self._adapter.connection_lost()
-            if self._handle is not None:
-                self._handle.close()
+            code = connection.close_code
+            was_told = self._session.state is State.CLOSED and code != 1006
+            if not self._session.is_resumable or was_told or code in LEFT:
+                self._give_back()
+            else:
+                self._session.suspend()
+                self._suspended_at = time.monotonic()
             writer.cancel()
             await asyncio.wait([writer])
-            error = self._session.error or _ERRORS.get(self._connection.close_code or 1006, "none")
+            self._is_detached.set()
+            error = self._session.error or ("none" if self._wanted else _ERRORS.get(code or 1006, "none"))
             self._metrics.sessions.labels(self._adapter.name).dec()
             self._metrics.sessions_ended.labels(self._adapter.name, error).inc()
             self._log.info(
@@ -344,6 +421,7 @@ class _Conversation:
                 self._session.utterances,
                 error,
             )
+        return None
 
     def _account(self, audio_seconds: float) -> None:
         if audio_seconds:
@@ -383,7 +461,9 @@ class _Conversation:
             while not isinstance(message := await self._outbox.get(), Close):
                 if isinstance(message, Settled):
                     assert self._journal is not None
-                    await self._journal.append(self._session.session_id, self._adapter.name, message.final)
+                    entry = self._journal.append(self._session.session_id, self._adapter.name, message.final)
+                    self._num_journaled = message.final.utterance + 1
+                    await asyncio.shield(entry)  # written once, also if the connection goes meanwhile
                     continue
                 async with asyncio.timeout(self._options.limits.idle_timeout_seconds):
                     await self._connection.send(message.data)
@@ -414,6 +494,8 @@ class _Conversation:
                     self._outbox.put(output)
                 case Note(words):
                     self._log.info("%s", words)
+                case TakeUp(resume):
+                    self._wanted = resume
                 case Close():
                     if self._handle is not None:
                         self._handle.close()
@@ -497,6 +579,7 @@ class Server:
         self._unready_until = -math.inf
         self._draining = False
         self._conversations: dict[_Conversation, asyncio.Task[Any]] = {}
+        self._suspended: dict[str, _Conversation] = {}  # by session id; the one that waits longest first
         self._servers: dict[
             str, WebSocketServer | asyncio.Server
         ] = {}  # by the protocol's name; "native" is the address with paths
@@ -597,6 +680,28 @@ class Server:
                 self._unready_until = time.monotonic() + UNREADY_SECONDS
             if self._keys is not None and self._keys.has_changed():
                 self.reload()
+            latest = time.monotonic() - self._options.resume_seconds
+            self._expire([each for each in self._suspended.values() if each.suspended_at <= latest])
+
+    def _suspend(self, conversation: _Conversation) -> None:
+        self._suspended[conversation.session_id] = conversation
+        if len(self._suspended) > MAX_SUSPENDED:
+            self._expire([next(iter(self._suspended.values()))])
+
+    def _expire(self, conversations: list[_Conversation]) -> None:
+        for conversation in conversations:
+            del self._suspended[conversation.session_id]
+            conversation.expire()
+
+    async def _claim(self, resume: messages.Resume) -> _Conversation | None:
+        """The session that a client wants back, also from a connection of which only the client knows that it broke."""
+        found = self._suspended.get(resume.session_id) or next(
+            (each for each in self._conversations if each.session_id == resume.session_id), None
+        )
+        if found is None or not found.holds(resume.token) or not await found.detach():
+            return None
+        self._suspended.pop(resume.session_id, None)
+        return found
 
     async def _listen(self, port: int, adapter: type[Adapter] | None) -> None:
         """On this port every path leads to `adapter`; `None`: as `PATHS` says."""
@@ -666,6 +771,8 @@ class Server:
         for conversation in list(self._conversations):
             logger.warning("a session did not end in time and was cut")
             conversation.abort()
+        await self._wait_for_conversations(CLOSE_SECONDS)
+        self._expire(list(self._suspended.values()))
         if self._welcomes:
             for task in self._welcomes:
                 task.cancel()
@@ -805,6 +912,7 @@ class Server:
             self._options,
             self._metrics,
             self._journal,
+            self._claim,
         )
 
     async def _carry(self, conversation: _Conversation, connection: Connection) -> None:
@@ -813,11 +921,17 @@ class Server:
         try:
             self._check_room()  # several handshakes were under way at once
             with self._gate.session(connection.visitor):
-                self._conversations[conversation] = task
-                try:
-                    await conversation.run()
-                finally:
-                    del self._conversations[conversation]
+                carried: _Conversation | None = conversation
+                resume = None
+                while carried is not None:
+                    self._conversations[carried] = task
+                    try:
+                        successor = await carried.run(connection, resume)
+                    finally:
+                        del self._conversations[carried]
+                        if carried.suspended_at < math.inf:
+                            self._suspend(carried)
+                    resume, carried = carried.wanted, successor
         except ClientError as error:
             self._metrics.refusals.labels(error.code).inc()
             with contextlib.suppress(ConnectionClosed):

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import enum
 import functools
+import secrets
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -27,6 +29,8 @@ from .limits import Limits
 from .messages import Event, Final, Reason, ServerMessage, StreamOptions
 
 MAX_NBEST = 10
+ACK_SECONDS = 0.5  # of audio from one `Ack` to the next
+MAX_KEPT_FINALS = 256  # of a session that can be resumed, in case its client did not get them
 QUOTED_CHARACTERS = 40  # of a client's own text that an error message repeats
 MESSAGE_CHARACTERS = 200  # of what the JSON reader says, which repeats some too
 
@@ -70,7 +74,14 @@ class Close:
     reason: str = ""
 
 
-Action = Open | Push | Flush | Send | Close
+@dataclass(frozen=True)
+class TakeUp:
+    """Go on with another session, which waits for its client, in place of this one; or `fail` this one."""
+
+    resume: messages.Resume
+
+
+Action = Open | Push | Flush | Send | Close | TakeUp
 
 
 # --- states and transitions ----------------------------------------------------------------------------------
@@ -223,8 +234,12 @@ def _refusing(method: Callable[[Session, T], list[Action]]) -> Callable[[Session
 class Session:
     """One client's session. Every input returns the actions it causes; none raises for what a client did."""
 
-    def __init__(self, session_id: str, model: ModelInfo, limits: Limits, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, session_id: str, model: ModelInfo, limits: Limits, clock: Callable[[], float], token: str = ""
+    ) -> None:
+        """``token``: with which the session can be resumed, should its client ask for that; empty: not at all."""
         self.session_id = session_id
+        self._token = token
         self.state = State.OPENING
         self.utterances = 0  # finals with words in them
         self.error: str | None = None  # the code of the error that ended it, or is about to
@@ -235,6 +250,12 @@ class Session:
         self._decoder: AudioDecoder | ContainerDecoder | None = None
         self._ending: Close | None = None  # how to close after the last final
         self._ending_error: messages.Error | None = None  # said instead of done
+        self._is_connected = True
+        self._finals: deque[Final] | None = None  # that its client may lack; None: the session cannot be resumed
+        self._num_finals = 0
+        self._num_requests = 0
+        self._acknowledged = 0, 0  # frames and requests
+        self._farewell: list[Action] = []  # of a session that can be resumed, once it has ended
 
     @property
     def audio_seconds(self) -> float:
@@ -284,13 +305,47 @@ class Session:
         if len(data) > self.limits.max_frame_bytes:
             raise self._too_big()
         assert self._decoder is not None
-        return _push(self._decoder.accept(data))
+        return [*_push(self._decoder.accept(data)), *self._acknowledge(ACK_SECONDS)]
 
     def connection_lost(self) -> list[Action]:
-        """The connection is gone; the driver gives the stream back."""
+        """The connection is gone for good; the driver gives the stream back."""
         if self.state is not State.CLOSED:
             self._advance(Input.LOST)
         return []
+
+    # --- without a client for a while ---
+
+    @property
+    def is_resumable(self) -> bool:
+        """Whether there is something to go on with."""
+        return self._finals is not None and (self.state is not State.CLOSED or bool(self._farewell))
+
+    @property
+    def kept_finals(self) -> Sequence[Final]:
+        """Those that its client may lack."""
+        return self._finals or ()
+
+    def holds(self, token: str) -> bool:
+        """Whether this token is the session's own, compared in constant time."""
+        return self._finals is not None and secrets.compare_digest(self._token.encode(), token.encode())
+
+    def suspend(self) -> None:
+        """The connection is gone, its client may come back: events go on to be received, actions wait for `resume`."""
+        self._is_connected = False
+        if isinstance(self._decoder, AudioDecoder):
+            self._decoder.drop_pending()
+
+    def resume(self, utterance: int) -> list[Action]:
+        """The client is back and has the finals before this one: it is told what was received, and the others."""
+        assert self._finals is not None
+        self._is_connected = True
+        self.keep_alive()
+        if not self._num_finals - len(self._finals) <= utterance <= self._num_finals:
+            words = f"the session cannot go on from utterance {utterance}: it keeps the last {len(self._finals)} finals"
+            self._farewell = []
+            return self.fail("bad_resume", words, 1008)
+        missing = [Send(final) for final in self._finals if final.utterance >= utterance]
+        return [Send(self._ready()), *missing, *self._farewell]
 
     # --- from the recognizer ---
 
@@ -303,14 +358,17 @@ class Session:
             actions.append(Send(event))
             if isinstance(event, Final):
                 self.utterances += bool(event.text)
+                self._num_finals += 1
+                if self._finals is not None:
+                    self._finals.append(event)
             if not isinstance(event, Final) or event.reason != "stop":
                 self._advance(Input.EVENT)
                 continue
             self._advance(Input.LAST_FINAL)
             assert self._ending is not None
             done = messages.Done(round(self.audio_seconds, 3), self.utterances)
-            actions += [Send(self._ending_error or done), self._ending]
-        return actions
+            actions += self._part([Send(self._ending_error or done), self._ending])
+        return actions if self._is_connected else []
 
     # --- from the server itself ---
 
@@ -344,7 +402,11 @@ class Session:
             return []
         self._advance(Input.FAIL)
         self.error = code
-        return [Send(messages.Error(code, message)), Close(close_code, code)]
+        actions: list[Action] = [Send(messages.Error(code, message)), Close(close_code, code)]
+        if self._is_connected:
+            return actions
+        self._part(actions)
+        return []
 
     # --- inside ---
 
@@ -357,6 +419,8 @@ class Session:
             ) from None
 
     def _receive(self, message: messages.ClientMessage) -> list[Action]:
+        if isinstance(message, messages.Start) and message.resume is not None and self.state is State.OPENING:
+            return [TakeUp(message.resume)]
         self._advance(_INPUT_OF[type(message)])
         self.keep_alive()
         if self.state is State.DRAINING:
@@ -365,18 +429,47 @@ class Session:
             case messages.Start():
                 return self._start(message)
             case messages.Finalize():
-                return self._flush("finalize")
+                self._num_requests += 1
+                return [*self._flush("finalize"), *self._acknowledge()]
             case messages.Stop():
-                return self._stop()
+                self._num_requests += 1
+                return [*self._stop(), *self._acknowledge()]
             case messages.Keepalive():
                 return []
 
     def _start(self, start: messages.Start) -> list[Action]:
         check_start(start, self.model)
         self._decoder = _audio_decoder(start)
-        ready = messages.Ready(self.session_id, messages.PROTOCOL_VERSION, self.model.name, self.model.chunk_ms)
+        if start.resumable and self._token and isinstance(self._decoder, AudioDecoder):
+            self._finals = deque(maxlen=MAX_KEPT_FINALS)
         options = StreamOptions(start.partials, start.words, start.nbest, start.endpointing, start.hotwords)
-        return [Open(options), Send(ready)]
+        return [Open(options), Send(self._ready())]
+
+    def _ready(self) -> messages.Ready:
+        ready = messages.Ready(self.session_id, messages.PROTOCOL_VERSION, self.model.name, self.model.chunk_ms)
+        if self._finals is None:
+            return ready
+        assert isinstance(self._decoder, AudioDecoder)
+        self._acknowledged = self._decoder.frames, self._num_requests
+        return msgspec.structs.replace(
+            ready, token=self._token, received_samples=self._decoder.frames, received_requests=self._num_requests
+        )
+
+    def _acknowledge(self, seconds: float = 0.0) -> list[Action]:
+        """Says what was received, if that is at least `seconds` of audio more than was said last."""
+        if self._finals is None:
+            return []
+        assert isinstance(self._decoder, AudioDecoder)
+        if self._decoder.frames - self._acknowledged[0] < seconds * self._decoder.sample_rate:
+            return []
+        self._acknowledged = self._decoder.frames, self._num_requests
+        return [Send(messages.Ack(*self._acknowledged))]
+
+    def _part(self, actions: list[Action]) -> list[Action]:
+        """The last actions; who resumes the session gets them again."""
+        if self._finals is not None:
+            self._farewell = actions
+        return actions
 
     def _stop(self) -> list[Action]:
         assert self._decoder is not None

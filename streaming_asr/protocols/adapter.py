@@ -17,7 +17,7 @@ from .. import messages
 from ..access import KEY_SUBPROTOCOLS
 from ..errors import ClientError
 from ..messages import Event, ServerMessage
-from ..session import Action, Close, Flush, ModelInfo, Open, Push, Send, Session, State
+from ..session import Action, Close, Flush, ModelInfo, Open, Push, Send, Session, State, TakeUp
 
 Frame = str | bytes
 
@@ -43,7 +43,7 @@ class Note:
     words: str
 
 
-Output = Open | Push | Flush | Close | Write | Mark | Note
+Output = Open | Push | Flush | Close | Write | Mark | Note | TakeUp
 Step = Action | Write | Mark | Note  # what an adapter's reading yields: a `Send` in it is still to be written
 
 
@@ -97,6 +97,10 @@ class Adapter(abc.ABC):
     def connection_lost(self) -> None:
         """The connection is gone."""
         self.session.connection_lost()
+
+    def resume(self, utterance: int) -> list[Output]:
+        """The client is back, and has the finals before this one."""
+        return self._write_all(self.session.resume(utterance))
 
     # --- from the engine and the server ---
 

@@ -1,0 +1,208 @@
+"""Sessions that outlive their connections, on real sockets with a fake recognizer."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from fakes import FakeRecognizer, words
+from test_server import Message, client, eventually, receive, receive_all, receive_until, run, serving
+from websockets.asyncio.client import ClientConnection
+
+from streaming_asr import server as server_module
+from streaming_asr.messages import Ready
+from streaming_asr.server import Server
+
+START = '{"type": "start", "resumable": true}'
+AUDIO = words(1, 2, 0, 3, 4, 5, 0, 0, 6)
+SPOKEN = ["w1 w2", "w3 w4 w5", "w6"]
+PACKET = 1001  # bytes: cuts samples in two
+
+
+def resume(ready: Message, utterance: int, **changed: str) -> str:
+    wanted = {"session_id": ready["session_id"], "token": ready["token"], "utterance": utterance} | changed
+    return json.dumps({"type": "start", "resume": wanted})
+
+
+async def finish(server: Server, ready: Message, finals: list[Message]) -> list[Message]:
+    """Resumes, sends what is left and returns all finals, with those from before."""
+    async with client(server) as connection:
+        await connection.send(resume(ready, len(finals)))
+        again = await receive(connection)
+        assert (again["type"], again["session_id"]) == ("ready", ready["session_id"])
+        if not again.get("received_requests"):
+            await connection.send(AUDIO[2 * again.get("received_samples", 0) :])
+            await connection.send('{"type": "stop"}')
+        received, code, _ = await receive_all(connection)
+        assert (received[-1]["type"], received[-1]["audio_seconds"], code) == ("done", len(AUDIO) / 32000, 1000)
+        return finals + [message for message in received if message["type"] == "final"]
+
+
+@pytest.mark.parametrize("way", ["reset", "silence"])
+def test_a_connection_cut_anywhere_loses_and_repeats_nothing(way: str) -> None:
+    async def cut(server: Server, num_packets: int) -> None:
+        connection: ClientConnection
+        async with client(server, close_timeout=0) as connection:
+            await connection.send(START)
+            ready = await receive(connection)
+            for at in range(0, num_packets * PACKET, PACKET):
+                await connection.send(AUDIO[at : at + PACKET])
+            finals = []
+            if num_packets * PACKET > 2 * 3 * 1280:  # the first utterance is over
+                finals = (await receive_until(connection, "final"))[-1:]
+            if way == "reset":
+                connection.transport.abort()
+            finals = await finish(server, ready, finals)  # or while the server takes the old connection for good
+            assert [final["text"] for final in finals] == SPOKEN
+            assert [final["utterance"] for final in finals] == [0, 1, 2]
+
+    async def test() -> None:
+        async with serving() as server:
+            total = -(-len(AUDIO) // PACKET)
+            for num_packets in range(total + 1):
+                await cut(server, num_packets)
+
+    run(test)
+
+
+def test_a_session_that_was_stopped_says_the_rest_to_who_comes_back() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with serving(recognizer) as server:
+            async with client(server) as connection:
+                await connection.send(START)
+                ready = await receive(connection)
+                recognizer.gate.clear()  # nothing is said before the connection is gone
+                await connection.send(AUDIO)
+                await connection.send('{"type": "stop"}')
+                while (await receive_until(connection, "ack"))[-1]["received_requests"] == 0:
+                    pass
+                connection.transport.abort()
+            await eventually(lambda: server.num_sessions == 0)
+            recognizer.gate.set()
+            assert [final["text"] for final in await finish(server, ready, [])] == SPOKEN
+
+    run(test)
+
+
+def test_acks_count_samples_and_requests() -> None:
+    async def test() -> None:
+        async with serving() as server, client(server) as connection:
+            await connection.send(START)
+            await connection.send(bytes(16001))
+            acks = [(await receive_until(connection, "ack"))[-1]]
+            await connection.send('{"type": "finalize"}')
+            acks.append((await receive_until(connection, "ack"))[-1])
+            assert acks == [
+                {"type": "ack", "received_samples": 8000, "received_requests": 0},
+                {"type": "ack", "received_samples": 8000, "received_requests": 1},
+            ]
+            await connection.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("changed", [{"token": "wrong"}, {"token": "é"}, {"session_id": "none"}])
+def test_nobody_gets_another_ones_session(changed: dict[str, str]) -> None:
+    async def test() -> None:
+        async with serving() as server, client(server) as connection:
+            await connection.send(START)
+            ready = await receive(connection)
+            async with client(server) as other:
+                await other.send(resume(ready, 0, **changed))
+                received, code, reason = await receive_all(other)
+                assert ([message["code"] for message in received], code) == (["unknown_session"], 1008)
+                assert reason == "unknown_session"
+            await connection.send(AUDIO + b"")  # the one whose it is goes on
+            assert (await receive_until(connection, "final"))[-1]["text"] == "w1 w2"
+            await connection.close()
+
+    run(test)
+
+
+def test_a_session_waits_no_longer_than_said_and_not_for_who_left() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with serving(recognizer, resume_seconds=0.01) as server:
+            async with client(server) as connection:
+                await connection.send(START)
+                await receive(connection)
+                connection.transport.abort()
+            await eventually(lambda: server.num_streams == recognizer.open_streams == 0)
+        async with serving(recognizer) as server:
+            async with client(server) as connection:
+                await connection.send(START)
+                await receive(connection)
+                await connection.close()
+            await eventually(lambda: server.num_streams == recognizer.open_streams == 0)
+        async with serving(recognizer, resume_seconds=0.0) as server, client(server) as connection:
+            await connection.send(START)
+            assert "token" not in await receive(connection)
+
+    run(test)
+
+
+def test_of_too_many_that_wait_the_first_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "MAX_SUSPENDED", 1)
+
+    async def test() -> None:
+        async with serving() as server:
+            readies = []
+            for _ in range(2):
+                async with client(server) as connection:
+                    await connection.send(START)
+                    readies.append(await receive(connection))
+                    connection.transport.abort()
+                await eventually(lambda: server.num_sessions == 0)
+            async with client(server) as connection:
+                await connection.send(resume(readies[0], 0))
+                assert (await receive(connection))["code"] == "unknown_session"
+            assert [final["text"] for final in await finish(server, readies[1], [])] == SPOKEN
+
+    run(test)
+
+
+def test_what_cannot_be_delivered_any_more_is_refused_not_left_out() -> None:
+    async def test() -> None:
+        async with serving() as server:
+            async with client(server) as connection:
+                await connection.send(START)
+                ready = await receive(connection)
+                connection.transport.abort()
+            async with client(server) as connection:
+                await connection.send(resume(ready, 7))
+                received, code, _ = await receive_all(connection)
+                assert (received[-1]["code"], code) == ("bad_resume", 1008)
+
+    run(test)
+
+
+def test_the_journal_holds_each_final_once(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(journal=tmp_path) as server:
+            async with client(server) as connection:
+                await connection.send(START)
+                ready = await receive(connection)
+                await connection.send(AUDIO[: len(AUDIO) // 2])
+                final = (await receive_until(connection, "final"))[-1]
+                connection.transport.abort()
+            await finish(server, ready, [final])
+
+    run(test)
+    lines = [json.loads(line) for path in tmp_path.iterdir() for line in path.read_text().splitlines()]
+    assert [line["text"] for line in lines] == SPOKEN
+
+
+def test_without_asking_nothing_is_kept() -> None:
+    async def test() -> None:
+        async with serving() as server:
+            async with client(server) as connection:
+                await connection.send('{"type": "start"}')
+                assert set(await receive(connection)) == {"type"} | {
+                    name for name in Ready.__struct_fields__ if name in ("session_id", "protocol", "model", "chunk_ms")
+                }
+                connection.transport.abort()
+            await eventually(lambda: server.num_streams == 0)
+            await asyncio.sleep(0)
+
+    run(test)
