@@ -12,6 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import shtab
+
 from . import __version__, settings
 from .errors import StreamingAsrError
 from .limits import Limits
@@ -30,6 +32,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     """The parser, and that of ``serve``."""
     parser = argparse.ArgumentParser(prog="streaming-asr", description="Streaming speech recognition.")
     parser.add_argument("--version", action="version", version=f"streaming-asr {__version__}")
+    shtab.add_argument_to(parser, "--print-completion", help="print the shell's completion of this command, and end")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def model_option(command: argparse.ArgumentParser) -> None:

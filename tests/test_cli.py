@@ -80,3 +80,13 @@ def test_unknown_command_is_exit_code_2() -> None:
     with pytest.raises(SystemExit) as exit_info:
         main(["recognise"])
     assert exit_info.value.code == 2
+
+
+def test_the_shell_can_complete_commands_and_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--print-completion", "bash"])
+    assert ended.value.code == 0
+    script = capsys.readouterr().out
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+    assert "--wyoming-port" in script
+    assert "transcribe" in script

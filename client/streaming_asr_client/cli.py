@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
+import shtab
+
 from .client import DEFAULT_URL, connect
 from .errors import ClientError, ServerError, UsageError
 from .events import Error, Final
@@ -67,6 +69,7 @@ def argument_parser() -> argparse.ArgumentParser:
         help="run CMD for each final: its words for {} in CMD, else on standard input; no shell",
     )
     parser.add_argument("--type", action="store_true", help="type finals into the focused window (xdotool or wtype)")
+    shtab.add_argument_to(parser, "--print-completion", help="print the shell's completion of this command, and end")
     return parser
 
 
