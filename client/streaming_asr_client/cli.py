@@ -29,6 +29,7 @@ from .transcript import TranscriptFile
 
 EXIT_OK, EXIT_SERVER, EXIT_USAGE = 0, 1, 2
 EXIT_SIGNAL = 128  # plus the signal's number, as shells count
+RESUME_SECONDS = 60.0  # how long we try to come back when the connection drops; servers wait as long
 DRAIN_SECONDS = 5.0  # how long the server has, after Ctrl-C, for the last words
 PROGRAM = "streaming-asr-mic"
 KEY_VARIABLE = "STREAMING_ASR_KEY"
@@ -209,6 +210,8 @@ async def stream(options: argparse.Namespace, terminal: Terminal, interrupts: In
             sample_rate=source.sample_rate,
             channels=source.channels,
             key=_read_key(options.key_file, os.environ),
+            resume_seconds=RESUME_SECONDS,
+            notice=terminal.notice,
         ) as session,
     ):
         loop = asyncio.get_running_loop()

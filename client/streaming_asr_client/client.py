@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import ipaddress
+import random
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection
@@ -35,11 +37,16 @@ from .errors import (
     ServerFull,
     UsageError,
 )
-from .events import Error, Event, Ready
-from .protocol import ClientProtocol, Encoding, Endpointing, Options, State
+from .events import Ack, Error, Event, Final, Ready
+from .protocol import ClientProtocol, Encoding, Endpointing, Options, Resume, State
+from .unacknowledged import Unacknowledged
 
 DEFAULT_URL = "ws://127.0.0.1:8765/v1/stream"
 PATH = "/v1/stream"
+MAX_KEPT_BYTES = 16 << 20  # of audio that is not acknowledged: 8.7 minutes of 16-bit mono at 16 kHz
+QUIET_SECONDS = 10.0  # without a word from the server until it is asked for one, and from then on until it is lost
+FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.25, 5.0
+_NO_ANSWER = "the server does not answer any more"
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
 
@@ -176,6 +183,140 @@ class StreamingClient:
         await self.stop()
 
 
+class ResumingClient(StreamingClient):
+    """The same, but it outlives its connection: what the server has not acknowledged is kept, and sent again.
+
+    Needs `send_all` to run beside it, and iteration, which is what reconnects.
+    """
+
+    def __init__(
+        self,
+        websocket: ClientConnection,
+        protocol: ClientProtocol,
+        ready: Ready,
+        open_again: Callable[[ClientProtocol, Resume], Awaitable[tuple[ClientConnection, Ready]]],
+        resume_seconds: float,
+        notice: Callable[[str], None],
+    ) -> None:
+        super().__init__(websocket, protocol, ready)
+        self._open_again = open_again
+        self._resume_seconds = resume_seconds
+        self._notice = notice
+        self._kept = Unacknowledged(protocol.options.encoding, protocol.options.channels)
+        self._changed = asyncio.Condition()  # frames to send, room for more, or the connection
+        self._num_finals = 0
+        self._failure: ClientError | None = None
+
+    async def keepalive(self) -> None:
+        """Tells the server that the session is alive though no audio comes."""
+        frame = self._protocol.keepalive()
+        with contextlib.suppress(ConnectionClosed):  # a new connection is a sign of life, too
+            await self._websocket.send(frame)
+
+    async def _send(self, frame: str | bytes) -> None:
+        async with self._changed:
+            while self._kept.num_bytes >= MAX_KEPT_BYTES and self._failure is None:
+                await self._changed.wait()
+            if self._failure is not None:
+                raise self._failure
+            self._kept.append(frame)
+            self._changed.notify_all()
+
+    async def send_all(self) -> None:
+        """Sends what is kept, on whatever connection there is; never returns."""
+        while True:
+            async with self._changed:
+                while (frame := self._kept.next()) is None:
+                    await self._changed.wait()
+                websocket = self._websocket
+            try:
+                await websocket.send(frame)
+            except ConnectionClosed:
+                async with self._changed:
+                    while self._websocket is websocket:
+                        await self._changed.wait()
+
+    async def __anext__(self) -> Event:
+        while self._protocol.state is not State.DONE:
+            try:
+                event = await self._receive_alive()
+            except (ConnectionLost, TimeoutError) as lost:
+                await self._reconnect(lost if isinstance(lost, ConnectionLost) else ConnectionLost(_NO_ANSWER))
+                continue
+            if isinstance(event, Ack):
+                await self._acknowledge(event)
+                continue
+            if isinstance(event, Final):
+                self._num_finals = event.utterance + 1
+            return event
+        raise StopAsyncIteration
+
+    async def _receive_alive(self) -> Event:
+        """The next event. Raises `TimeoutError` when not even a ping is answered."""
+        try:
+            async with asyncio.timeout(QUIET_SECONDS):
+                return await _receive(self._websocket, self._protocol)
+        except TimeoutError:
+            async with asyncio.timeout(QUIET_SECONDS):
+                event = asyncio.create_task(_receive(self._websocket, self._protocol))
+                pong = asyncio.create_task(self._ping())
+                try:
+                    await asyncio.wait([event, pong], return_when=asyncio.FIRST_COMPLETED)
+                    if event.done():
+                        return await event
+                finally:
+                    event.cancel()
+                    pong.cancel()
+            return await self._receive_alive()
+
+    async def _ping(self) -> None:
+        with contextlib.suppress(ConnectionClosed):
+            await (await self._websocket.ping())
+
+    async def _acknowledge(self, ack: Ack | Ready) -> None:
+        async with self._changed:
+            self._kept.acknowledge(ack.received_samples, ack.received_requests)
+            self._changed.notify_all()
+
+    async def _reconnect(self, lost: ConnectionLost) -> None:
+        """Tries until there is a connection. Raises what is in the way when that takes too long."""
+        self._notice(f"{lost}; trying to go on where it was")
+        self._websocket.transport.abort()
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + self._resume_seconds
+        wait_seconds = FIRST_RETRY_SECONDS
+        resume = Resume(self.ready.session_id, self.ready.token, self._num_finals)
+        while True:
+            try:
+                protocol = ClientProtocol(self.url, self._protocol.options)
+                websocket, ready = await self._open_again(protocol, resume)
+                break
+            except (ConnectionFailed, ConnectionLost, ServerFull) as failure:
+                if loop.time() + wait_seconds > latest:
+                    await self._give_up(failure)
+                    raise
+            except ClientError as failure:
+                await self._give_up(failure)
+                raise
+            await asyncio.sleep(wait_seconds * random.uniform(0.5, 1.0))
+            wait_seconds = min(2 * wait_seconds, LAST_RETRY_SECONDS)
+        self._notice("goes on")
+        async with self._changed:
+            self._websocket = websocket
+            self._kept.acknowledge(ready.received_samples, ready.received_requests)
+            self._kept.rewind()
+            self._changed.notify_all()
+
+    async def _give_up(self, failure: ClientError) -> None:
+        async with self._changed:
+            self._failure = failure
+            self._changed.notify_all()
+
+    async def close(self) -> None:
+        """Tells the server that nobody comes back."""
+        await self._websocket.close()
+
+
 async def _receive(websocket: ClientConnection, protocol: ClientProtocol) -> Event:
     """The next event that this version knows; an `Error` is raised, once the close code says what kind it is."""
     while True:
@@ -211,40 +352,78 @@ async def connect(
     words: bool = True,
     nbest: int = 1,
     endpointing: Endpointing | None = None,
+    hotwords: Sequence[str] = (),
     key: str | None = None,
     open_timeout_seconds: float = 10.0,
+    resume_seconds: float = 0.0,
+    notice: Callable[[str], None] = lambda words: None,
 ) -> AsyncIterator[StreamingClient]:
     """Opens a session and waits until the server is ready; closes it at the end, whatever happened.
 
-    `key`: an API key, for a server that asks for one.
+    `key`: an API key, for a server that asks for one. `resume_seconds`: how long to try to go on with the session when
+    its connection drops, which `notice` is told; nothing is lost then, and nothing comes twice. Servers that cannot do
+    that refuse, or say so in `Ready.token`, which is empty.
 
     Raises `UsageError` for a malformed URL, `ConnectionFailed`, `ServerFull` or `ServerError` when there is no session.
     """
     url = normalize_url(url)
-    options = Options(sample_rate, encoding, channels, language, partials, words, nbest, endpointing or Endpointing())
+    options = Options(
+        sample_rate,
+        encoding,
+        channels,
+        language,
+        partials,
+        words,
+        nbest,
+        endpointing or Endpointing(),
+        tuple(hotwords),
+        resumable=resume_seconds > 0,
+    )
     protocol = ClientProtocol(url, options)
+    open_again = functools.partial(_open, url, key, open_timeout_seconds)
+    websocket, ready = await open_again(protocol)
+    if not ready.token:
+        async with websocket:
+            yield StreamingClient(websocket, protocol, ready)
+        return
+    client = ResumingClient(websocket, protocol, ready, open_again, resume_seconds, notice)
+    sender = asyncio.create_task(client.send_all())
+    try:
+        yield client
+    finally:
+        sender.cancel()
+        await asyncio.wait([sender])
+        await client.close()
+
+
+async def _open(
+    url: str, key: str | None, timeout_seconds: float, protocol: ClientProtocol, resume: Resume | None = None
+) -> tuple[ClientConnection, Ready]:
+    """A connection on which the server is ready, for a new session or one that goes on."""
     try:
         websocket = await websocket_connect(
             url,
             additional_headers={} if key is None else {"Authorization": f"Bearer {key}"},
             compression=None,  # PCM does not deflate; it would only cost both sides CPU
             proxy=None if _is_loopback(url) else True,
-            open_timeout=open_timeout_seconds,
+            open_timeout=timeout_seconds,
             # A ping waits behind the audio that a busy server has not read yet: its answer says nothing about life.
             ping_timeout=None,
             close_timeout=2.0,
         )
     except (OSError, EOFError, WebSocketException) as failure:
         raise explain_connect_failure(url, failure) from failure
-    async with websocket:
-        try:
-            async with asyncio.timeout(open_timeout_seconds):
-                await websocket.send(protocol.start())
-                ready = await _receive(websocket, protocol)
-        except TimeoutError:
-            raise ConnectionFailed(f"the server at {url} took the connection but does not answer") from None
-        except ConnectionClosed as closed:
-            raise _explain_close(protocol, closed) from closed
+    try:
+        async with asyncio.timeout(timeout_seconds):
+            await websocket.send(protocol.start(resume))
+            ready = await _receive(websocket, protocol)
         if not isinstance(ready, Ready):  # the protocol's table lets nothing else through here
             raise RemoteProtocolError(f"the server sent {ready!r} before it was ready")
-        yield StreamingClient(websocket, protocol, ready)
+    except BaseException as failure:
+        await websocket.close()
+        if isinstance(failure, TimeoutError):
+            raise ConnectionFailed(f"the server at {url} took the connection but does not answer") from None
+        if isinstance(failure, ConnectionClosed):
+            raise _explain_close(protocol, failure) from failure
+        raise
+    return websocket, ready

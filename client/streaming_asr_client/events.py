@@ -41,6 +41,17 @@ class Ready:
     protocol: int
     model: str
     chunk_ms: int
+    token: str = ""  # with which the session can be resumed
+    received_samples: int = 0  # of a session that goes on
+    received_requests: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """What the server has received of a session that can be resumed."""
+
+    received_samples: int
+    received_requests: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +102,11 @@ class Done:
     utterances: int
 
 
-Event = Ready | SpeechStarted | Partial | Final | Error | Done
+Event = Ready | Ack | SpeechStarted | Partial | Final | Error | Done
 
 TYPE_NAMES: dict[type[Event], str] = {
     Ready: "ready",
+    Ack: "ack",
     SpeechStarted: "speech_started",
     Partial: "partial",
     Final: "final",
@@ -132,6 +144,10 @@ class _Fields:
             raise self.wrong(name, "a whole number")
         return value
 
+    def count(self, name: str) -> int:
+        """A whole number; absent means 0."""
+        return self.integer(name) if name in self.fields else 0
+
     def objects(self, name: str) -> list[_Fields]:
         """A list of objects; absent means empty, as the protocol omits it then."""
         value = self.fields.get(name, [])
@@ -160,7 +176,16 @@ def _final(fields: _Fields) -> Final:
 
 
 _READERS: dict[str, Callable[[_Fields], Event]] = {
-    "ready": lambda f: Ready(f.text("session_id"), f.integer("protocol"), f.text("model"), f.integer("chunk_ms")),
+    "ready": lambda f: Ready(
+        f.text("session_id"),
+        f.integer("protocol"),
+        f.text("model"),
+        f.integer("chunk_ms"),
+        f.text("token") if "token" in f.fields else "",
+        f.count("received_samples"),
+        f.count("received_requests"),
+    ),
+    "ack": lambda f: Ack(f.integer("received_samples"), f.integer("received_requests")),
     "speech_started": lambda f: SpeechStarted(f.number("time")),
     "partial": lambda f: Partial(
         f.integer("utterance"), f.text("committed"), f.text("unstable"), f.number("start"), f.number("end")

@@ -5,6 +5,7 @@ Method calls in, frames out; frames in, events out. No sockets, no clock: `clien
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from dataclasses import dataclass
 from enum import StrEnum
@@ -41,6 +42,17 @@ class Options:
     words: bool = True
     nbest: int = 1
     endpointing: Endpointing = Endpointing()
+    hotwords: tuple[str, ...] = ()
+    resumable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """Which session is to go on."""
+
+    session_id: str
+    token: str
+    utterance: int  # the first whose final we have not got
 
 
 class State(StrEnum):
@@ -64,6 +76,8 @@ _LOCAL: dict[tuple[State, str], State] = {
 }
 _REMOTE: dict[tuple[State, str], State] = {
     (State.STARTING, "ready"): State.STREAMING,
+    (State.STREAMING, "ack"): State.STREAMING,
+    (State.STOPPING, "ack"): State.STOPPING,
     (State.STREAMING, "speech_started"): State.STREAMING,
     (State.STREAMING, "partial"): State.STREAMING,
     (State.STREAMING, "final"): State.STREAMING,
@@ -86,7 +100,7 @@ def start_message(options: Options) -> str:
         "encoding": options.encoding,
         "channels": options.channels,
     }
-    for name in ("language", "partials", "words", "nbest"):
+    for name in ("language", "partials", "words", "nbest", "hotwords", "resumable"):
         if getattr(options, name) != getattr(Options(), name):
             message[name] = getattr(options, name)
     endpointing = {
@@ -114,10 +128,12 @@ class ClientProtocol:
             raise LocalProtocolError(f"cannot send {action}: the session is {self.state}")
         self.state = following
 
-    def start(self) -> str:
-        """The first frame."""
+    def start(self, resume: Resume | None = None) -> str:
+        """The first frame; `resume`: to go on with a session in place of a new one."""
         self._local("start")
-        return start_message(self.options)
+        if resume is None:
+            return start_message(self.options)
+        return json.dumps({"type": "start", "resume": dataclasses.asdict(resume)})
 
     def audio(self, data: bytes) -> list[bytes]:
         """`data` as frames: none when empty, several when long."""

@@ -40,6 +40,7 @@ def test_file_piped_prints_one_line_for_each_final(mic: Mic, noise_wav: Path) ->
         "sample_rate": 16000,
         "encoding": "pcm_s16le",
         "channels": 1,
+        "resumable": True,
     }
     assert server.clients[0].messages == [{"type": "stop"}]
 

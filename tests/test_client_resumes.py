@@ -1,0 +1,129 @@
+"""Client and server with a network between them that breaks: the transcript is as if it had not."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Literal
+
+import pytest
+from fakes import word, words
+from streaming_asr_client import ConnectionFailed, Done, Event, Final, client, connect
+from test_server import run, serving
+
+Way = Literal["close", "reset", "freeze"]
+AUDIO = words(1, 2, 0, 3, 4, 5, 0, 0, 6)
+SPOKEN = ["w1 w2", "w3 w4 w5", "w6"]
+PACKET = 1001  # bytes: cuts samples in two
+
+
+class Network:
+    """Carries bytes between clients and a server, until `cut`; later connections are carried again."""
+
+    def __init__(self, url: str) -> None:
+        self._host, port = url.removeprefix("ws://").rsplit(":", 1)
+        self._port = int(port)
+        self._writers: list[asyncio.StreamWriter] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._frozen: set[asyncio.StreamWriter] = set()
+        self.num_connections = 0
+
+    async def __aenter__(self) -> "Network":
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        host, port = self._server.sockets[0].getsockname()
+        self.url = f"ws://{host}:{port}"
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+        for writer in [*self._writers, *self._frozen]:
+            writer.transport.abort()
+        await asyncio.wait(self._tasks)
+        await asyncio.sleep(0)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.num_connections += 1
+        there, onward = await asyncio.open_connection(self._host, self._port)
+        self._writers += [writer, onward]
+        for source, sink in ((reader, onward), (there, writer)):
+            task = asyncio.create_task(self._carry(source, sink))
+            self._tasks.add(task)
+
+    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while data := await source.read(65536):
+                if sink not in self._frozen:
+                    sink.write(data)
+        if sink not in self._frozen:
+            sink.close()
+
+    def close(self) -> None:
+        """No further connections."""
+        self._server.close()
+
+    def cut(self, way: Way) -> None:
+        """Breaks all connections."""
+        writers, self._writers = self._writers, []
+        for writer in writers:
+            match way:
+                case "close":
+                    writer.close()
+                case "reset":
+                    writer.transport.abort()
+                case "freeze":
+                    self._frozen.add(writer)
+
+
+async def transcribe(network: Network, way: Way, cut_at: int) -> list[Event]:
+    async def audio() -> AsyncIterator[bytes]:
+        for number, at in enumerate(range(0, len(AUDIO), PACKET)):
+            if number == cut_at:
+                network.cut(way)
+            yield AUDIO[at : at + PACKET]
+            await asyncio.sleep(0)
+
+    async with connect(network.url, resume_seconds=20) as session:
+        return [event async for event in session.transcribe(audio())]
+
+
+@pytest.mark.parametrize("way", ["close", "reset", "freeze"])
+def test_a_connection_cut_at_any_chunk_changes_no_final(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "QUIET_SECONDS", 0.1)
+    monkeypatch.setattr(client, "FIRST_RETRY_SECONDS", 0.01)
+
+    async def test() -> None:
+        async with serving() as server:
+            cuts = range(-(-len(AUDIO) // PACKET))
+            for events in await asyncio.gather(*(one(server.url, at) for at in cuts)):
+                finals = [event for event in events if isinstance(event, Final)]
+                assert [final.text for final in finals] == SPOKEN
+                assert [final.utterance for final in finals] == [0, 1, 2]
+                assert events[-1] == Done(len(AUDIO) / 32000, 3)
+
+    async def one(url: str, at: int) -> list[Event]:
+        async with Network(url) as network:
+            events = await transcribe(network, way, at)
+            assert network.num_connections >= 2
+            return events
+
+    run(test)
+
+
+def test_the_client_says_what_happens_and_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "FIRST_RETRY_SECONDS", 0.01)
+    notices: list[str] = []
+
+    async def test() -> None:
+        async with (
+            serving() as server,
+            Network(server.url) as network,
+            connect(network.url, resume_seconds=0.1, notice=notices.append) as session,
+        ):
+            await session.send_audio(word(1))
+            network.close()
+            network.cut("reset")
+            with pytest.raises(ConnectionFailed, match="no server at"):
+                async for _ in session:
+                    pass
+        assert [notice.partition(";")[2] for notice in notices] == [" trying to go on where it was"]
+
+    run(test)
