@@ -1,76 +1,18 @@
 """Client and server with a network between them that breaks: the transcript is as if it had not."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
-from typing import Literal
 
 import pytest
 from fakes import word, words
 from streaming_asr_client import ConnectionFailed, Done, Event, Final, client, connect
 from test_server import run, serving
 
-Way = Literal["close", "reset", "freeze"]
+from benchmarks.cuts import Network, Way
+
 AUDIO = words(1, 2, 0, 3, 4, 5, 0, 0, 6)
 SPOKEN = ["w1 w2", "w3 w4 w5", "w6"]
 PACKET = 1001  # bytes: cuts samples in two
-
-
-class Network:
-    """Carries bytes between clients and a server, until `cut`; later connections are carried again."""
-
-    def __init__(self, url: str) -> None:
-        self._host, port = url.removeprefix("ws://").rsplit(":", 1)
-        self._port = int(port)
-        self._writers: list[asyncio.StreamWriter] = []
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._frozen: set[asyncio.StreamWriter] = set()
-        self.num_connections = 0
-
-    async def __aenter__(self) -> "Network":
-        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        host, port = self._server.sockets[0].getsockname()
-        self.url = f"ws://{host}:{port}"
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-        for writer in [*self._writers, *self._frozen]:
-            writer.transport.abort()
-        await asyncio.wait(self._tasks)
-        await asyncio.sleep(0)
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.num_connections += 1
-        there, onward = await asyncio.open_connection(self._host, self._port)
-        self._writers += [writer, onward]
-        for source, sink in ((reader, onward), (there, writer)):
-            task = asyncio.create_task(self._carry(source, sink))
-            self._tasks.add(task)
-
-    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(ConnectionError):
-            while data := await source.read(65536):
-                if sink not in self._frozen:
-                    sink.write(data)
-        if sink not in self._frozen:
-            sink.close()
-
-    def close(self) -> None:
-        """No further connections."""
-        self._server.close()
-
-    def cut(self, way: Way) -> None:
-        """Breaks all connections."""
-        writers, self._writers = self._writers, []
-        for writer in writers:
-            match way:
-                case "close":
-                    writer.close()
-                case "reset":
-                    writer.transport.abort()
-                case "freeze":
-                    self._frozen.add(writer)
 
 
 async def transcribe(network: Network, way: Way, cut_at: int) -> list[Event]:
