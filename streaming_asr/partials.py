@@ -22,7 +22,7 @@ class PartialRule:
     :raises InputError: a value is out of range.
     """
 
-    probability: float = 0.65  # from which a word is shown,
+    probability: float = 0.6  # from which a word is shown,
     steps: int = 2  # after so many steps in a row
     commit_probability: float = 0.999  # from which a word is settled, if another follows
 
