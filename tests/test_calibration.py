@@ -2,8 +2,10 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pytest
 
-from streaming_asr.calibration import made_up_speech, measure_step
+from streaming_asr import calibration
+from streaming_asr.calibration import BATCH, FRONT_SECONDS, SPOKEN_FRAMES, made_up_speech, measure_step
 from streaming_asr.decoder import Decoder, DecoderOptions
 from streaming_asr.lexicon import Lexicon, LexiconTree
 from streaming_asr.model import AcousticModel, ModelConfig
@@ -22,15 +24,24 @@ def make_decoder(folder: Path) -> Decoder:
     return Decoder(LexiconTree.build(lexicon, ngram.unigram_log_probs), ngram, DecoderOptions(beam=50))
 
 
-def test_a_network_of_more_layers_costs_more(tmp_path: Path) -> None:
-    decoder = make_decoder(tmp_path)
-    small, large = (
-        measure_step(Network(AcousticModel(ModelConfig(num_layers=n, hidden_size=128)).eval(), "float32"), decoder)
-        for n in (1, 12)
-    )
-    assert small.audio_seconds == large.audio_seconds == 0.06
-    assert 0 < small.per_stream < 1
-    assert small.fixed + small.per_stream < large.fixed + large.per_stream
+def make_network() -> Network:
+    return Network(AcousticModel(ModelConfig(num_layers=1, hidden_size=32)).eval(), "float32")
+
+
+def test_what_a_step_costs_is_put_together_from_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, many, front, search = 0.003, 0.003 + 0.0001 * (BATCH - 1), 0.001 * FRONT_SECONDS, 0.0005 * SPOKEN_FRAMES
+    times = iter([one, many, front, search])
+    monkeypatch.setattr(calibration, "_shortest", lambda work: next(times))
+    cost = measure_step(make_network(), make_decoder(tmp_path))
+    assert cost.audio_seconds == 0.06
+    assert cost.per_stream == pytest.approx(0.0001 + 0.001 * 0.06 + 2 * 0.0005)  # network, front end, search
+    assert cost.fixed == pytest.approx(0.003 - 0.0001)
+
+
+def test_it_is_measured_on_this_machine(tmp_path: Path) -> None:
+    cost = measure_step(make_network(), make_decoder(tmp_path))
+    assert 0 <= cost.fixed < math.inf
+    assert 0 < cost.per_stream < math.inf
 
 
 def test_made_up_speech_is_words_of_the_lexicon(tmp_path: Path) -> None:
