@@ -72,6 +72,7 @@ PATHS: dict[str, type[Adapter]] = {
 }
 HEALTH_PATH, READY_PATH, METRICS_PATH = "/healthz", "/readyz", "/metrics"
 HTTP_METHODS = ("GET", "HEAD")
+MAX_READ_BYTES = 8 << 10  # at a time: as frames of one byte they take milliseconds to tell apart, and others wait
 MAX_QUEUED_FRAMES = 8  # received and not yet looked at, a session
 MAX_QUEUED_MESSAGES = 256  # recognized and not yet sent, a session: from here on its audio waits
 CLOSE_SECONDS = 5.0  # for a client to answer a close
@@ -230,6 +231,7 @@ class _Connection(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client has a connection; what it wants it has not said yet."""
         super().connection_made(transport)
+        transport.max_size = MAX_READ_BYTES  # type: ignore[attr-defined]  # of asyncio's socket transports
         oldest = self._lobby.enter(self)
         if oldest is not None:
             oldest.transport.abort()
