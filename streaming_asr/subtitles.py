@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from .formatting.writer import as_written
 from .messages import Final, Word
 
 MAX_CUE_SECONDS = 6.0
@@ -18,17 +19,21 @@ def _timestamp(seconds: float, separator: str) -> str:
 
 
 def cues(finals: Iterable[Final]) -> Iterator[tuple[float, float, str]]:
-    """Splits utterances into cues of readable length: (start, end, text), seconds."""
+    """Splits utterances into cues of readable length, as they are written: (start, end, text), seconds."""
     for final in finals:
         cue: list[Word] = []
-        for word in final.words:
-            text = " ".join(w.word for w in [*cue, word])
+        for word in as_written(final.words):
+            text = _text([*cue, word])
             if cue and (word.end - cue[0].start > MAX_CUE_SECONDS or len(text) > MAX_CUE_CHARACTERS):
-                yield cue[0].start, cue[-1].end, " ".join(w.word for w in cue)
+                yield cue[0].start, cue[-1].end, _text(cue)
                 cue = []
             cue.append(word)
         if cue:
-            yield cue[0].start, cue[-1].end, " ".join(w.word for w in cue)
+            yield cue[0].start, cue[-1].end, _text(cue)
+
+
+def _text(cue: Iterable[Word]) -> str:
+    return " ".join(word.written or word.word for word in cue)
 
 
 def srt(finals: Iterable[Final]) -> str:

@@ -29,3 +29,11 @@ def test_long_utterances_are_cut_into_readable_cues() -> None:
     for start, end, text in parts:
         assert end - start <= MAX_CUE_SECONDS
         assert len(text) <= MAX_CUE_CHARACTERS
+
+
+def test_a_number_is_one_word_of_a_cue() -> None:
+    words = [Word("Twenty", 0.0, 1.0, 0.9, "21"), Word("one", 1.0, 7.0, 0.9, ""), Word("men", 7.0, 8.0, 0.9, "men.")]
+    assert list(cues([Final(0, "twenty one men", 0.0, 8.0, 0.9, "endpoint", words)])) == [
+        (0.0, 7.0, "21"),
+        (7.0, 8.0, "men."),
+    ]

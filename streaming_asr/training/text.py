@@ -310,16 +310,21 @@ def fold(text: str) -> str:
     return text if text.isascii() else _NOT_ASCII.sub(_fold_character, text)
 
 
+def spell_out(text: str) -> str:
+    """Folded ``text`` with numbers, signs and abbreviations in words; other marks, and capitals, stay as they are."""
+    text = _BRACKETED.sub(" ", text)
+    for pattern, replacement in (*_SPELLED, *_NUMBERS):
+        text = pattern.sub(replacement, text)
+    text = _LETTERS_WITH_STOPS.sub(lambda m: m[0].replace(".", " "), text.replace("&", " and "))
+    return _INITIAL.sub(r"\1", text)
+
+
 def sentences(text: str) -> list[str]:
     """Prose to sentences in spoken form: words of a-z and inner apostrophes, one space between; empty ones dropped.
 
     Blank lines end a sentence, single line breaks do not. What is neither letter nor digit disappears.
     """
-    text = _BRACKETED.sub(" ", fold(text))
-    for pattern, replacement in (*_SPELLED, *_NUMBERS):
-        text = pattern.sub(replacement, text)
-    text = _LETTERS_WITH_STOPS.sub(lambda m: m[0].replace(".", " "), text.replace("&", " and "))
-    text = _INITIAL.sub(r"\1", text)
+    text = spell_out(fold(text))
     text = _PARAGRAPH.sub("\f", text).replace("\n", " ").replace("\f", "\n")
     text = _SENTENCE.sub("\n", text)
     text = text.encode("ascii", "replace").translate(_LETTERS).decode("ascii")

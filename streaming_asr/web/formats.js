@@ -1,6 +1,8 @@
 // Owns the forms in which a transcript leaves the page: plain text, SRT, WebVTT, JSON. Pure; utterances in, text out.
 // Subtitles are cut as `streaming-asr transcribe` cuts them.
 
+import { asWritten } from "./written.js";
+
 const MAX_CUE_SECONDS = 6;
 const MAX_CUE_CHARACTERS = 84; // two lines of 42, the usual limit for subtitles
 
@@ -14,7 +16,7 @@ export const FORMATS = {
 
 /** One line for each utterance. */
 export function toText(utterances) {
-  return utterances.map(({ text }) => `${text}\n`).join("");
+  return utterances.map(({ formatted }) => `${formatted}\n`).join("");
 }
 
 export function toSrt(utterances) {
@@ -36,8 +38,8 @@ export function toJson(utterances) {
 
 /** Cues of readable length: [{ start, end, text }]. An utterance whose words have no times is one cue. */
 export function cues(utterances) {
-  return utterances.flatMap(({ text, start, end, words }) =>
-    words.length === 0 ? [{ start, end, text }] : cut(words).map(toCue),
+  return utterances.flatMap(({ formatted, start, end, words }) =>
+    words.length === 0 ? [{ start, end, text: formatted }] : cut(asWritten(words)).map(toCue),
   );
 }
 
@@ -45,7 +47,7 @@ function cut(words) {
   const parts = [];
   let part = [];
   for (const word of words) {
-    const text = [...part, word].map(({ word }) => word).join(" ");
+    const text = toLine([...part, word]);
     const isFull = part.length > 0 && (word.end - part[0].start > MAX_CUE_SECONDS || text.length > MAX_CUE_CHARACTERS);
     if (isFull) {
       parts.push(part);
@@ -57,7 +59,11 @@ function cut(words) {
 }
 
 function toCue(words) {
-  return { start: words[0].start, end: words.at(-1).end, text: words.map(({ word }) => word).join(" ") };
+  return { start: words[0].start, end: words.at(-1).end, text: toLine(words) };
+}
+
+function toLine(words) {
+  return words.map(({ written }) => written).join(" ");
 }
 
 function timestamp(seconds, separator) {

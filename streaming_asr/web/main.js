@@ -48,7 +48,7 @@ function connectRun() {
       setTimeout: (action, milliseconds) => setTimeout(action, milliseconds),
       clearTimeout: (timer) => clearTimeout(timer),
     },
-    start: hotwords.length > 0 ? { hotwords } : {},
+    start: { ...(hotwords.length > 0 && { hotwords }), ...(!$("formatted").checked && { formatted: false }) },
     offset: spoken,
     keptSeconds: self.kind === "microphone" ? KEPT_SECONDS : Infinity,
     observer: {

@@ -6,7 +6,9 @@ const SAME_END_SECONDS = 0.5; // a word that is heard again may end a little ear
 /** Settled utterances, and the one that is being spoken. */
 export class Transcript {
   constructor() {
-    this.utterances = []; // [{ text, start, end, confidence, words: [{ word, start, end, confidence }] }]
+    // [{ text, formatted, start, end, confidence, words: [{ word, start, end, confidence, written }] }]: what was said, and
+    // the same as people write it
+    this.utterances = [];
     this.open = null; // { committed, unstable, start, end }
     this.speaking = false;
     this.held = false; // the open utterance was begun on a connection that is lost, and is being heard again
@@ -49,8 +51,8 @@ export class Transcript {
     this.open = { committed, unstable, start, end };
   }
 
-  acceptFinal({ text, start, end, confidence, reason, words = [] }) {
-    if (text !== "") this.utterances.push({ text, start, end, confidence, words });
+  acceptFinal({ text, formatted = text, start, end, confidence, reason, words = [] }) {
+    if (text !== "") this.utterances.push({ text, formatted, start, end, confidence, words });
     if (this.held && reason === "endpoint" && end < this.open.end - SAME_END_SECONDS) return;
     this.held = false;
     this.open = null;
@@ -67,7 +69,8 @@ export class Transcript {
   settle() {
     if (this.open !== null) {
       const { start, end } = this.open;
-      this.utterances.push({ text: this.openText, start, end, confidence: null, words: [] });
+      const text = this.openText;
+      this.utterances.push({ text, formatted: text, start, end, confidence: null, words: [] });
     }
     this.open = null;
     this.held = false;

@@ -1,5 +1,7 @@
 // Owns how a transcript looks: settled utterances as lines of words, the open one below, a word's confidence on hover.
 
+import { asWritten } from "./written.js";
+
 const UNSURE = 0.5; // confidence below which a word is marked
 
 /** Shows a Transcript in two elements: `settled` (its additions are read to people who do not see) and `open`. */
@@ -41,17 +43,17 @@ export class TranscriptView {
   }
 }
 
-function lineOf({ text, start, words }) {
+function lineOf({ formatted, start, words }) {
   const content = element("span", "text");
-  if (words.length === 0) content.textContent = text;
-  for (const word of words) content.append(wordOf(word), " ");
+  if (words.length === 0) content.textContent = formatted;
+  for (const word of asWritten(words)) content.append(wordOf(word), " ");
   const line = element("p", "line");
   line.append(element("time", "time", clock(start)), content);
   return line;
 }
 
-function wordOf({ word, start, confidence }) {
-  const span = element("span", confidence < UNSURE ? "word unsure" : "word", word);
+function wordOf({ written, start, confidence }) {
+  const span = element("span", confidence < UNSURE ? "word unsure" : "word", written);
   span.dataset.confidence = String(Math.round(confidence * 100));
   span.dataset.time = clock(start);
   return span;

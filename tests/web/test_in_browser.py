@@ -135,6 +135,37 @@ def test_finalize_settles_what_was_said_and_goes_on(page: Page) -> None:
     expect_status(page, "Listening")
 
 
+RECORD = """
+async () => {
+  const socket = new WebSocket(location.origin.replace("http", "ws") + "/v1/stream");
+  const received = [];
+  socket.onmessage = (event) => received.push(JSON.parse(event.data));
+  const closed = new Promise((resolve) => { socket.onclose = resolve; });
+  await new Promise((resolve) => { socket.onopen = resolve; });
+  socket.send(JSON.stringify({ type: "start", encoding: "container" }));
+  const microphone = await navigator.mediaDevices.getUserMedia({ audio: true });
+  const recorder = new MediaRecorder(microphone, { mimeType: "audio/webm;codecs=opus" });
+  recorder.ondataavailable = (event) => socket.send(event.data);
+  recorder.start(100);
+  await new Promise((resolve) => setTimeout(resolve, 2000));
+  const stopped = new Promise((resolve) => { recorder.onstop = resolve; });
+  recorder.stop();
+  await stopped;
+  socket.send(JSON.stringify({ type: "stop" }));
+  await closed;
+  return received;
+}
+"""
+
+
+def test_what_a_browser_records_as_webm_is_understood_while_it_comes(page: Page) -> None:
+    received = page.evaluate(RECORD)
+    assert received[-1]["type"] == "done"
+    assert 1.0 < received[-1]["audio_seconds"] < 10.0
+    assert any(message["type"] == "partial" for message in received)
+    assert WORDS.search(" ".join(message["text"] for message in received if message["type"] == "final"))
+
+
 def test_a_refused_microphone_is_explained(chromium: Browser, server: PageServer) -> None:
     with opened(chromium, server, permissions=[]) as page:
         page.get_by_role("button", name="Start listening").click()
@@ -313,6 +344,18 @@ def test_hotwords_are_sent_when_there_are_any(page: Page, typed: str, sent: list
     start = json.loads(frames[0])
     assert start["type"] == "start"
     assert start.get("hotwords") == sent
+    assert "formatted" not in start
+
+
+def test_text_stays_as_it_was_said_for_who_wants_it_so(page: Page) -> None:
+    frames: list[str | bytes] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: frames.append(frame)))
+    page.locator("#options summary").click()
+    page.get_by_label("Punctuation, capitals and figures").uncheck()
+    with page.expect_websocket():
+        drop(page, "talk.wav", wav(1, 0))
+    expect_status(page, "Ready")
+    assert json.loads(frames[0])["formatted"] is False
 
 
 # --- what leaves the page ------------------------------------------------------------------------------------------

@@ -167,6 +167,9 @@ def test_partials_give_way_to_the_final(page: Page) -> None:
     assert (state["open"], state["speaking"]) == (None, False)
     [utterance] = state["utterances"]
     assert (utterance["text"], utterance["start"], utterance["words"][0]["end"]) == ("turn off", 10.5, 11)
+    assert utterance["formatted"] == "turn off"  # as it was said where the server writes nothing
+    written = {**final("turn off"), "formatted": "Turn off."}
+    assert run(page, "transcript", TRANSCRIPT, [["accept", written]])["utterances"][0]["formatted"] == "Turn off."
 
 
 def test_empty_finals_and_unknown_messages_show_nothing(page: Page) -> None:
@@ -188,16 +191,18 @@ def test_words_that_were_shown_stay_until_they_are_heard_again(page: Page) -> No
 
 def test_what_will_not_come_again_is_kept_as_it_stands(page: Page) -> None:
     state = run(page, "transcript", TRANSCRIPT, [["accept", partial("one", "two")], ["interrupt"], ["settle"]])
-    assert [(u["text"], u["words"]) for u in state["utterances"]] == [("one two", [])]
+    assert [(u["text"], u["formatted"], u["words"]) for u in state["utterances"]] == [("one two", "one two", [])]
     assert (state["open"], state["held"]) == (None, False)
 
 
 # --- what leaves the page ------------------------------------------------------------------------------------------
 
 WORDS = tuple(Word(f"word{i}", i * 0.5, i * 0.5 + 0.4, 0.9) for i in range(30))
+NUMBER = [Word("twenty", 20.0, 21.0, 0.9, "21"), Word("one", 21.0, 27.0, 0.8, ""), Word("men", 27.0, 28.0, 0.9, "men.")]
 FINALS = [
     Final(0, " ".join(w.word for w in WORDS), 0.0, 14.9, 0.9, "endpoint", list(WORDS)),
-    Final(1, "late", 3661.0, 3661.25, 0.5, "stop", [Word("late", 3661.0, 3661.25, 0.5)]),
+    Final(1, "twenty one men", 20.0, 28.0, 0.9, "endpoint", NUMBER, formatted="21 men."),
+    Final(2, "late", 3661.0, 3661.25, 0.5, "stop", [Word("late", 3661.0, 3661.25, 0.5, "Late.")], formatted="Late."),
 ]
 
 
@@ -209,14 +214,24 @@ def test_subtitles_are_those_of_the_command_line(page: Page, finals: list[Final]
 
 
 def test_text_and_json(page: Page) -> None:
-    utterances = json.loads(msgspec.json.encode(FINALS[1:]))
-    assert run(page, "formats", "return module.toText(argument)", utterances) == "late\n"
+    utterances = json.loads(msgspec.json.encode(FINALS[2:]))
+    assert run(page, "formats", "return module.toText(argument)", utterances) == "Late.\n"
     written = json.loads(run(page, "formats", "return module.toJson(argument)", utterances))
-    assert (written["text"], written["utterances"][0]["words"][0]["confidence"]) == ("late", 0.5)
+    [utterance] = written["utterances"]
+    assert (written["text"], utterance["formatted"], utterance["words"][0]["confidence"]) == ("late", "Late.", 0.5)
+
+
+def test_a_number_is_one_word_that_is_as_sure_as_the_least_sure_of_its_words(page: Page) -> None:
+    words = json.loads(msgspec.json.encode(NUMBER))
+    number, men = run(page, "written", "return module.asWritten(argument)", words)
+    assert (number["written"], number["word"], number["end"], number["confidence"]) == ("21", "twenty one", 27, 0.8)
+    assert men == words[2]
+    [raw] = run(page, "written", "return module.asWritten(argument)", [{"word": "raw", "confidence": 0.5}])
+    assert raw["written"] == "raw"
 
 
 def test_vtt_escapes_what_would_be_markup(page: Page) -> None:
-    utterance = {"text": "a <b> & c", "start": 0, "end": 1, "words": []}
+    utterance = {"formatted": "a <b> & c", "start": 0, "end": 1, "words": []}
     assert "a &lt;b&gt; &amp; c" in run(page, "formats", "return module.toVtt([argument])", utterance)
 
 

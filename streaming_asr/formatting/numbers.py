@@ -1,0 +1,427 @@
+"""Owns inverse text normalization: words as they are said in, figures as people write them out.
+
+Numbers from ten on, ordinals, dates, years, times, money, percent, digits said one by one. Smaller numbers stay words
+where nothing calls for figures ("one of them"), and so does everything that no rule explains: a wrong figure is worse
+than a word. Pure; each rule looks at the words from one place on and knows nothing of the others.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+Words = Sequence[str]
+
+
+class Span(NamedTuple):
+    """The words from ``start`` to before ``end``, and how they are written."""
+
+    text: str
+    start: int
+    end: int
+
+
+class _Number(NamedTuple):
+    value: int
+    end: int  # index of the word after it
+
+
+def _numbered(words: str, first: int, step: int = 1) -> dict[str, int]:
+    return {word: value for value, word in zip(itertools.count(first, step), words.split())}
+
+
+def _set(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_UNITS = _numbered("zero one two three four five six seven eight nine", 0)
+_TEENS = _numbered("ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen nineteen", 10)
+_TENS = _numbered("twenty thirty forty fifty sixty seventy eighty ninety", 20, 10)
+_SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_ROUND = {"hundred": 100} | _SCALES
+_ZEROS = _set("oh o")  # as in "nineteen oh five"
+_NUMBER_WORDS = frozenset(_UNITS) | frozenset(_TEENS) | frozenset(_TENS)
+_SMALL_ORDINALS = _numbered("first second third fourth fifth sixth seventh eighth ninth", 1)
+_TEEN_ORDINALS = _numbered(
+    "tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth", 10
+)
+_ORDINALS = _SMALL_ORDINALS | _TEEN_ORDINALS | {f"{word[:-1]}ieth": value for word, value in _TENS.items()}
+_SCALE_ORDINALS = {"hundredth": 100, "thousandth": 1000, "millionth": 10**6}
+_DECADES = {f"{word[:-1]}ies": value for word, value in _TENS.items()} | {"tens": 10, "hundreds": 0}
+
+_MONTHS = _set("january february march april may june july august september october november december")
+_MONTHS_AND_VERBS = _set("march may")
+_DAYS = _set("monday tuesday wednesday thursday friday saturday sunday")
+_ALWAYS_CAPITALIZED = (_MONTHS - _MONTHS_AND_VERBS) | _DAYS | _set("i i'm i'll i've i'd")
+_BEFORE_A_DATE = _set(
+    "after and before between by for from in is last next of on or since the this through till to until was"
+)
+_BEFORE_A_YEAR = _MONTHS | _set("about after before by circa from in of since till to until year")
+_BEFORE_A_TIME = _set("about after around at before by from is till to until")
+_CURRENCIES = {"dollar": "$", "dollars": "$", "euro": "€", "euros": "€"}
+_CENTS = _set("cent cents")
+_UNITS_OF_MEASURE = _set(
+    "degrees kilometers kilometres meters metres centimeters centimetres millimeters millimetres kilograms kilos grams "
+    "liters litres volts watts kilowatts megawatts hertz kilohertz megahertz gigahertz kilobytes megabytes gigabytes "
+    "terabytes"
+)
+_LABELS = _set("channel chapter flight gate highway level line page platform room route version volume")
+_BEFORE_DIGITS = _set("call code dial extension flight number pin room")
+_REPEATED = {"double": 2, "triple": 3}
+MIN_DIGITS = 4  # said one by one, from which they are written as one number
+MIN_DIGITS_ASKED_FOR = 3  # the same after "call", "room"
+
+
+def write_numbers(words: Words) -> list[Span]:
+    """All of ``words`` (lower case, as said) in order: figures where a rule finds them, else the word as it is."""
+    spans: list[Span] = []
+    at = 0
+    while at < len(words):
+        found = next((span for rule in _RULES if (span := rule(words, at)) is not None), None)
+        if found is None:
+            word = words[at]
+            found = Span(word.capitalize() if word in _ALWAYS_CAPITALIZED else word, at, at + 1)
+        spans.append(found)
+        at = found.end
+    return spans
+
+
+def digit_runs(words: Words) -> Iterator[tuple[int, int]]:
+    """Where digits are said one by one, `MIN_DIGITS` and more: the first word and the one after the last."""
+    at = 0
+    while at < len(words):
+        digits, end = _digits(words, at)
+        if len(digits) >= MIN_DIGITS:
+            yield at, end
+        at = max(end, at + 1)
+
+
+# --- reading numbers ---------------------------------------------------------------------------------------------
+
+
+def _word(words: Words, at: int) -> str:
+    """The word there; nothing outside."""
+    return words[at] if 0 <= at < len(words) else ""
+
+
+def _below_hundred(words: Words, at: int) -> _Number | None:
+    word = _word(words, at)
+    if word in _TENS:
+        unit = _UNITS.get(_word(words, at + 1), 0)
+        return _Number(_TENS[word] + unit, at + 1 + (unit > 0))
+    value = _UNITS.get(word, _TEENS.get(word))
+    return None if value is None else _Number(value, at + 1)
+
+
+def _after_and(words: Words, at: int) -> int:
+    return at + (_word(words, at) == "and")
+
+
+def _below_thousand(words: Words, at: int) -> _Number | None:
+    """Also "nineteen hundred and five"."""
+    number = _below_hundred(words, at)
+    if number is None or _word(words, number.end) != "hundred" or not number.value or number.value % 10 == 0:
+        return number
+    hundreds = _Number(100 * number.value, number.end + 1)
+    rest = _below_hundred(words, _after_and(words, hundreds.end))
+    if rest is None or not rest.value or _word(words, rest.end) == "hundred":
+        return hundreds
+    return _Number(hundreds.value + rest.value, rest.end)
+
+
+def _cardinal(words: Words, at: int) -> _Number | None:
+    """A number as it is said: "two million three hundred thousand and one"; "a hundred and five", not "a hundred"."""
+    if _word(words, at) == "a" and _word(words, at + 1) in _ROUND:
+        said = _cardinal(["one", *words[at + 1 :]], 0)
+        return None if said is None or said.end == 2 else _Number(said.value, at + said.end)
+    group = _below_thousand(words, at)
+    if group is None:
+        return None
+    total, limit = 0, 10**15
+    while True:
+        scale = _SCALES.get(_word(words, group.end))
+        if scale is None:
+            return _Number(total + group.value, group.end)
+        if not group.value or scale >= limit:
+            return None
+        total += group.value * scale
+        limit = scale
+        end = group.end + 1
+        following = _below_thousand(words, _after_and(words, end))
+        following_scale = 0 if following is None else _SCALES.get(_word(words, following.end), 1)
+        if following is None or not following.value or following_scale >= limit or following.value >= 1000:
+            return _Number(total, end)
+        group = following
+
+
+def _digit(words: Words, at: int) -> str:
+    word = _word(words, at)
+    return "0" if word in _ZEROS else str(_UNITS[word]) if word in _UNITS else ""
+
+
+def _digits(words: Words, at: int) -> tuple[str, int]:
+    """Digits said one by one, "double five" among them."""
+    digits = ""
+    while True:
+        times = _REPEATED.get(_word(words, at), 1)
+        digit = _digit(words, at + (times > 1))
+        if not digit:
+            return digits, at
+        digits += times * digit
+        at += 1 + (times > 1)
+
+
+def _year(words: Words, at: int) -> _Number | None:
+    """As years are said: "eighteen forty two", "nineteen oh five", "two thousand and four"."""
+    century = _below_hundred(words, at)
+    if century is not None and 10 <= century.value <= 20:
+        if _word(words, century.end) in _ZEROS and _UNITS.get(_word(words, century.end + 1), 0):
+            return _Number(100 * century.value + _UNITS[words[century.end + 1]], century.end + 2)
+        rest = _below_hundred(words, century.end)
+        if rest is not None and rest.value >= 10:
+            return _Number(100 * century.value + rest.value, rest.end)
+    number = _cardinal(words, at)
+    return number if number is not None and 1000 <= number.value < 2100 else None
+
+
+def _ordinal(words: Words, at: int) -> _Number | None:
+    """ "first", "twenty first", "two hundred and third"."""
+    if _word(words, at) in _ORDINALS:
+        return _Number(_ORDINALS[words[at]], at + 1)
+    if _word(words, at) in _TENS and _word(words, at + 1) in _SMALL_ORDINALS:
+        return _Number(_TENS[words[at]] + _SMALL_ORDINALS[words[at + 1]], at + 2)
+    head = _cardinal(words, at)
+    if head is None or not head.value:
+        return None
+    if _word(words, head.end) in _SCALE_ORDINALS:
+        return _Number(head.value * _SCALE_ORDINALS[words[head.end]], head.end + 1)
+    if head.value % 100:
+        # "one hundred and twenty first": the cardinal has taken "twenty" with it
+        tens = head.value % 100
+        last = _SMALL_ORDINALS.get(_word(words, head.end))
+        return _Number(head.value + last, head.end + 1) if last and tens >= 20 and tens % 10 == 0 else None
+    start = _after_and(words, head.end)
+    return None if (rest := _ordinal(words, start)) is None else _Number(head.value + rest.value, rest.end)
+
+
+# --- writing them ------------------------------------------------------------------------------------------------
+
+
+def _grouped(value: int) -> str:
+    """ "1,234"; round millions and more with their word."""
+    for name in ("trillion", "billion", "million"):
+        if value >= _SCALES[name] and value % _SCALES[name] == 0:
+            return f"{value // _SCALES[name]} {name}"
+    return f"{value:,}"
+
+
+def _with_suffix(value: int) -> str:
+    suffix = "th" if value % 100 in (11, 12, 13) else {1: "st", 2: "nd", 3: "rd"}.get(value % 10, "th")
+    return f"{value:,}{suffix}"
+
+
+def _quantity(words: Words, at: int) -> tuple[str, int] | None:
+    """A number that is counted in something, with decimals if there are any: ("2.5 million", its end)."""
+    number = _cardinal(words, at)
+    if number is None and _word(words, at) == "a" and _word(words, at + 1) in _ROUND:
+        number = _Number(_ROUND[words[at + 1]], at + 2)
+    if number is None:
+        return None
+    if _word(words, number.end) == "point":
+        decimals, end = _digits(words, number.end + 1)
+        if decimals:
+            scale = _word(words, end)
+            named = scale in _SCALES and scale != "thousand"
+            return f"{number.value:,}.{decimals}" + (f" {scale}" if named else ""), end + named
+    return _grouped(number.value), number.end
+
+
+# --- rules: each gives the span that begins at a word, or nothing --------------------------------------------------
+
+
+def _date(words: Words, at: int) -> Span | None:
+    """ "january fifth twenty twenty five", "the fifth of january", "june nineteen eighty"."""
+    word = _word(words, at)
+    if word not in _MONTHS:
+        return _day_of_month(words, at)
+    is_doubtful = word in _MONTHS_AND_VERBS and at > 0 and words[at - 1] not in _BEFORE_A_DATE
+    day = _ordinal(words, at + 1 + (_word(words, at + 1) == "the"))
+    if day is None and word not in _MONTHS_AND_VERBS and _word(words, at - 1) != "in" and not _year(words, at + 1):
+        day = _below_hundred(words, at + 1)
+    month = word.capitalize()
+    if day is not None and 1 <= day.value <= 31 and not is_doubtful:
+        year = _year(words, day.end)
+        return (
+            Span(f"{month} {day.value}", at, day.end)
+            if year is None
+            else Span(f"{month} {day.value}, {year.value}", at, year.end)
+        )
+    year = _year(words, at + 1)
+    return None if year is None or is_doubtful else Span(f"{month} {year.value}", at, year.end)
+
+
+def _day_of_month(words: Words, at: int) -> Span | None:
+    day = _ordinal(words, at)
+    if day is None or day.value > 31 or _word(words, day.end) != "of" or _word(words, day.end + 1) not in _MONTHS:
+        return None
+    month = words[day.end + 1].capitalize()
+    year = _year(words, day.end + 2)
+    end, written = (day.end + 2, "") if year is None else (year.end, f" {year.value}")
+    return Span(f"{_with_suffix(day.value)} of {month}{written}", at, end)
+
+
+def _time(words: Words, at: int) -> Span | None:
+    """ "five thirty p m", "seven o'clock", "at ten oh five"."""
+    hour = _below_hundred(words, at)
+    if hour is None or not 1 <= hour.value <= 12:
+        return None
+    if _word(words, hour.end) == "o'clock":
+        return Span(f"{hour.value} o'clock", at, hour.end + 1)
+    is_expected = _word(words, at - 1) in _BEFORE_A_TIME
+    minute, end = "", hour.end
+    if _word(words, hour.end) in _ZEROS and _UNITS.get(_word(words, hour.end + 1), 0):
+        minute, end = f":0{_UNITS[words[hour.end + 1]]}", hour.end + 2
+    elif (number := _below_hundred(words, hour.end)) is not None and 10 <= number.value <= 59:
+        minute, end = f":{number.value}", number.end
+    half_day, end_of_half_day = _half_day(words, end, is_expected)
+    if half_day:
+        return Span(f"{hour.value}{minute} {half_day}", at, end_of_half_day)
+    is_measured = _word(words, end) in _CURRENCIES or _word(words, end) in ("percent", "per", *_ROUND)
+    return Span(f"{hour.value}{minute}", at, end) if minute and is_expected and not is_measured else None
+
+
+def _half_day(words: Words, at: int, is_expected: bool) -> tuple[str, int]:
+    letter = _word(words, at)
+    if letter in ("a", "p") and _word(words, at + 1) == "m":
+        return f"{letter}.m.", at + 2
+    if letter == "pm" or (letter == "am" and is_expected):
+        return f"{letter[0]}.m.", at + 1
+    return "", at
+
+
+def _money(words: Words, at: int) -> Span | None:
+    """ "five dollars and fifty cents", "nineteen dollars ninety nine", "a million dollars", "fifty cents"."""
+    quantity = _quantity(words, at)
+    if quantity is None:
+        return None
+    figures, end = quantity
+    if _word(words, end) in _CENTS:
+        return Span(f"{figures} {words[end]}", at, end + 1)
+    sign = _CURRENCIES.get(_word(words, end))
+    if sign is None:
+        return None
+    cents = _below_hundred(words, _after_and(words, end + 1))
+    if cents is not None and cents.value and figures.replace(",", "").isdigit():
+        if _word(words, cents.end) in _CENTS:
+            return Span(f"{sign}{figures}.{cents.value:02}", at, cents.end + 1)
+        if cents.value >= 10 and cents.end == len(words) and _word(words, end + 1) != "and":
+            return Span(f"{sign}{figures}.{cents.value}", at, cents.end)
+    return Span(f"{sign}{figures}", at, end + 1)
+
+
+def _measure(words: Words, at: int) -> Span | None:
+    """ "five percent", "minus five degrees", "three point one four"."""
+    is_negative = _word(words, at) == "minus"
+    quantity = _quantity(words, at + is_negative)
+    if quantity is None:
+        return None
+    figures, end = quantity
+    figures = f"-{figures}" if is_negative else figures
+    if _word(words, end) == "percent":
+        return Span(f"{figures}%", at, end + 1)
+    if _word(words, end) == "per" and _word(words, end + 1) == "cent":
+        return Span(f"{figures}%", at, end + 2)
+    if _word(words, end) in _UNITS_OF_MEASURE:
+        return Span(f"{figures} {words[end]}", at, end + 1)
+    return Span(figures, at, end) if "." in figures else None
+
+
+def _version(words: Words, at: int) -> Span | None:
+    """ "three point one point four"."""
+    first = _cardinal(words, at)
+    if first is None:
+        return None
+    parts, end = [str(first.value)], first.end
+    while _word(words, end) == "point" and (number := _cardinal(words, end + 1)) is not None:
+        parts.append(str(number.value))
+        end = number.end
+    return Span(".".join(parts), at, end) if len(parts) > 2 else None
+
+
+def _digit_string(words: Words, at: int) -> Span | None:
+    """Four digits and more, said one by one; seven and ten are telephone numbers."""
+    digits, end = _digits(words, at)
+    least = MIN_DIGITS_ASKED_FOR if _word(words, at - 1) in _BEFORE_DIGITS else MIN_DIGITS
+    following = _word(words, end)
+    if len(digits) < least or following in _NUMBER_WORDS or following in _ROUND:
+        return None
+    if len(digits) in (7, 10):
+        parts = [digits[-10:-7], digits[-7:-4], digits[-4:]]
+        return Span("-".join(part for part in parts if part), at, end)
+    return Span(digits, at, end)
+
+
+def _plain_year(words: Words, at: int) -> Span | None:
+    """ "eighteen forty two", "the nineteen twenties", "in two thousand"."""
+    century = _below_hundred(words, at)
+    if century is not None and 11 <= century.value <= 20 and _word(words, century.end) in _DECADES:
+        return Span(f"{100 * century.value + _DECADES[words[century.end]]}s", at, century.end + 1)
+    year = _year(words, at)
+    if year is None or _word(words, year.end) in _ROUND:
+        return None
+    said_in_full = {"thousand", "hundred"} & set(words[at : year.end])
+    is_expected = _word(words, at - 1) in _BEFORE_A_YEAR
+    if not is_expected and {_word(words, at - 1), _word(words, year.end)} & _NUMBER_WORDS:
+        return None
+    if said_in_full:
+        return Span(str(year.value), at, year.end) if is_expected or year.value > 2000 else None
+    # Until twelve it may be a time, or two numbers.
+    return Span(str(year.value), at, year.end) if is_expected or year.value >= 1300 else None
+
+
+def _plain_ordinal(words: Words, at: int) -> Span | None:
+    """From "tenth" on. "sixty second" is an ordinal after "the" only: it may be said of a minute."""
+    ordinal = _ordinal(words, at)
+    if ordinal is None or ordinal.value < 10:
+        return None
+    if ordinal.end - at > 1 and words[ordinal.end - 1] == "second" and _word(words, at - 1) not in ("the", "on"):
+        return None
+    return Span(_with_suffix(ordinal.value), at, ordinal.end)
+
+
+def _plain_number(words: Words, at: int) -> Span | None:
+    """From ten on; after a label ("chapter three") all of them."""
+    number = _cardinal(words, at)
+    if number is None:
+        return None
+    before = _word(words, at - 1)
+    is_label = before in _LABELS and (number.value > 1 or before in ("chapter", "page", "version"))
+    if number.value < 10 and not is_label:
+        return None
+    following = _word(words, number.end)
+    is_one_of_several = before in _NUMBER_WORDS or following in _NUMBER_WORDS
+    is_said_of_an_hour = (
+        before in ("past", "quarter")
+        or following == "past"
+        or (before == "to" and _word(words, at - 2) == "quarter")
+        or (following == "to" and _word(words, number.end + 1) in _UNITS)
+    )
+    is_height = before == "foot"
+    has_small_alternative = number.value <= 20 and before == "or" and _word(words, at - 2) in _UNITS
+    if is_one_of_several or is_said_of_an_hour or is_height or has_small_alternative:
+        return Span(words[at], at, at + 1)
+    return Span(str(number.value) if is_label else _grouped(number.value), at, number.end)
+
+
+_RULES: tuple[Callable[[Words, int], Span | None], ...] = (
+    _date,
+    _money,
+    _version,
+    _measure,
+    _digit_string,
+    _time,
+    _plain_year,
+    _plain_ordinal,
+    _plain_number,
+)
