@@ -1,10 +1,11 @@
 """How often the words that matter are heard, and heard where nobody said them, with and without a list of them.
 
-    python -m benchmarks.hotwords DIR [--limit 100] [--rare -12.5] [--bonus 8] [--json]
+    python -m benchmarks.hotwords DIR [DIR ...] [--limit 100] [--unknown] [--rare -12.5] [--bonus 8] [--json]
 
 Ten recordings at a time have one list: the rare words of all ten, so that most of a list is never said in a recording.
 Rare are words of the references less likely than ``--rare`` by the language model's unigrams, without regard to what
-was heard; those that the lexicon lacks are counted apart.
+was heard; those that the lexicon lacks are counted apart. ``--unknown`` takes all recordings in which one of these is
+said, and the one after each.
 """
 
 from __future__ import annotations
@@ -67,16 +68,23 @@ def measure(recognizer: Recognizer, recordings: Sequence[Recording], rare: float
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.hotwords", description=__doc__)
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+", metavar="DIR")
     parser.add_argument("--limit", type=int, help="only so many recordings, taken evenly from all")
+    parser.add_argument(
+        "--unknown", action="store_true", help="only recordings with a word that the lexicon lacks, and their next"
+    )
     parser.add_argument("--rare", type=float, default=-12.5, help="natural log of a unigram probability")
     parser.add_argument("--bonus", type=float, nargs="+", default=[BONUS], help="nats; several: one row each")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    recordings = find_recordings([options.folder])
+    recognizer = Recognizer.load()
+    recordings = find_recordings(options.folders)
+    if options.unknown:
+        chosen = [not recognizer.word_id.keys() >= set(recording.words) for recording in recordings]
+        after = [False, *chosen]
+        recordings = [recording for at, recording in enumerate(recordings) if chosen[at] or after[at]]
     if options.limit is not None:
         recordings = recordings[:: max(1, len(recordings) // options.limit)][: options.limit]
-    recognizer = Recognizer.load()
     rows = [measure(recognizer, recordings, options.rare, use=False)]
     for bonus in options.bonus:
         recognizer.hotword_nats = bonus
@@ -84,11 +92,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         print(json.dumps(rows))
         return 0
-    print("| hotwords | recall | false alarms | word error rate | said, outside the lexicon |\n|---|---|---|---|---|")
+    print("| hotwords | recall | false alarms | outside the lexicon: recall | false alarms | word error rate |")
+    print("|---|---|---|---|---|---|")
     for row in rows:
         name = f"bonus {row['bonus']:g}" if row["hotwords"] else "none"
-        recall = f"{row['known_hits']} of {row['known_said']}, {row['recall']:.1%}"
-        print(f"| {name} | {recall} | {row['known_alarms']} | {row['wer']:.2%} | {row['unknown_said']} |")
+        parts = [
+            f"{row[f'{kind}_hits']} of {row[f'{kind}_said']} | {row[f'{kind}_alarms']}" for kind in ("known", "unknown")
+        ]
+        print(f"| {name} | {' | '.join(parts)} | {row['wer']:.2%} |")
     return 0
 
 

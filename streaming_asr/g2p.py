@@ -163,7 +163,9 @@ class G2P:
         for order, level in enumerate(self.levels, 1):
             prefix, unit = np.divmod(level.key, self._num_tokens)
             rows_below = len(self.levels[order - 2].key) if order > 1 else 1
-            tensors[f"{order}.children"] = np.bincount(prefix, minlength=rows_below).astype(np.uint16)
+            children = np.bincount(prefix, minlength=rows_below)
+            few = children.max() < 256
+            tensors[f"{order}.children"] = children.astype(np.uint8) if few else children.astype(np.uint16)
             tensors[f"{order}.unit"] = unit.astype(np.uint16)
             tensors[f"{order}.log_prob"] = np.clip(np.rint(-level.log_prob / _LOG_PROB_STEP), 0, 255).astype(np.uint8)
             if order < len(self.levels):

@@ -1,19 +1,30 @@
-"""Owns what a session's hotwords do to scores: words that a speaker is likely to say are cheaper in the search.
+"""Owns what a session's hotwords do to the search: words that a speaker is likely to say are cheaper, or added.
 
-Pure: phrases, a lexicon and unigram log probabilities in, one bonus a word out. Knows nothing of search or sessions.
+Pure. Words of the lexicon get a bonus; of the others it says which there are and how they sound. Knows nothing of
+search or sessions.
 """
 
 from __future__ import annotations
 
+import itertools
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .g2p import G2P
+from .lexicon import Lexicon
+from .tokens import PHONE_ID
+
 MAX_HOTWORDS = 100  # phrases of a session
 MAX_HOTWORD_CHARACTERS = 100  # of one
 BONUS = 8.0  # nats, of a word that is listed; `benchmarks.hotwords` measures it
 COMMON_LOG_PROB = -9.0  # words likelier than this anywhere need no help, and "the" in a phrase would pop up everywhere
+UNKNOWN_LOG_PROB = -16.0  # natural log, of a word outside the lexicon before its bonus: about that of its rarest words
+MAX_UNKNOWN_WORDS = 100  # of a session; with 24 letters each, pronouncing them takes the engine 0.2 s
+MAX_PRONUNCIATIONS = 3  # of such a word
+_SPELLED = re.compile("[a-z][a-z']{0,23}")
 
 
 def fitting_hotwords(phrases: Iterable[object]) -> tuple[str, ...]:
@@ -30,10 +41,26 @@ def spoken_words(phrase: str) -> Iterator[str]:
             yield word
 
 
+def unknown_words(phrases: Iterable[str], word_id: Mapping[str, int]) -> list[str]:
+    """The first 100 words of the phrases that the lexicon lacks and that at most 24 letters from a to z spell."""
+    words = (word for phrase in phrases for word in spoken_words(phrase))
+    unknown = dict.fromkeys(word for word in words if word not in word_id and _SPELLED.fullmatch(word))
+    return list(itertools.islice(unknown, MAX_UNKNOWN_WORDS))
+
+
+def pronounced(words: Iterable[str], g2p: G2P) -> Lexicon:
+    """The words with one to three guessed pronunciations each, without those that have none."""
+    return Lexicon(
+        (word, [PHONE_ID[phone] for phone in phones])
+        for word in words
+        for phones in g2p.pronounce(word, MAX_PRONUNCIATIONS)
+    )
+
+
 def word_bonus(
     phrases: Iterable[str], word_id: Mapping[str, int], unigram_log_probs: NDArray[np.float32], nats: float = BONUS
 ) -> NDArray[np.float32] | None:
-    """The bonus [W] of each word; `None` if no word has one. Words outside the lexicon are passed over."""
+    """The bonus [W] of each word of the lexicon; `None` if no word has one."""
     listed = {word_id[word] for phrase in phrases for word in spoken_words(phrase) if word in word_id}
     rare = [word for word in listed if unigram_log_probs[word] < COMMON_LOG_PROB]
     if not rare:

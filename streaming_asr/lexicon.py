@@ -7,6 +7,7 @@ pronunciations. Word ids count from 0 in order of first appearance.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,26 +30,26 @@ class Lexicon:
 
         :raises InputError: a word is empty or has white space, a pronunciation is empty or has unknown phones.
         """
-        ids: dict[str, int] = {}
-        word_ids: list[int] = []
-        lengths: list[int] = []
-        phones: list[int] = []
-        for word, pronunciation in pronunciations:
-            word_ids.append(ids.setdefault(word, len(ids)))
-            lengths.append(len(pronunciation))
-            phones.extend(pronunciation)
-        self.words: list[str] = list(ids)
-        self.word_id: dict[str, int] = ids
-        self.pronunciation_word: NDArray[np.int32] = np.array(word_ids, np.int32)  # [P]
-        self.offsets: NDArray[np.int64] = np.cumsum([0, *lengths], dtype=np.int64)  # [P + 1]
-        if phones and (min(phones) < 1 or max(phones) >= NUM_TOKENS):
+        rows = [(word, tuple(phones)) for word, phones in pronunciations]
+        lengths = [len(phones) for _, phones in rows]
+        joined = list(itertools.chain.from_iterable(phones for _, phones in rows))
+        if joined and (min(joined) < 1 or max(joined) >= NUM_TOKENS):
             raise InputError(f"phone ids must be 1 to {NUM_TOKENS - 1}")
-        self.phones: NDArray[np.uint8] = np.array(phones, np.uint8)  # [sum of lengths]
+        self._fill([word for word, _ in rows], np.array(lengths, np.int64), np.array(joined, np.uint8))
         for word in self.words:
             if word.split() != [word]:
                 raise InputError(f"{word!r} is not a word")
         if lengths and min(lengths) == 0:
-            raise InputError(f"{self.words[word_ids[lengths.index(0)]]!r} has an empty pronunciation")
+            raise InputError(f"{rows[lengths.index(0)][0]!r} has an empty pronunciation")
+
+    def _fill(self, words: list[str], lengths: NDArray[np.int64], phones: NDArray[np.uint8]) -> None:
+        """The word and the number of phones of each pronunciation, and all phones."""
+        ids = {word: number for number, word in enumerate(dict.fromkeys(words))}
+        self.words: list[str] = list(ids)
+        self.word_id: dict[str, int] = ids
+        self.pronunciation_word: NDArray[np.int32] = np.array([ids[word] for word in words], np.int32)  # [P]
+        self.offsets: NDArray[np.int64] = np.concatenate(([0], np.cumsum(lengths)))  # [P + 1]
+        self.phones: NDArray[np.uint8] = phones  # [sum of lengths]
 
     def __len__(self) -> int:
         """Number of words."""
@@ -88,8 +89,14 @@ class Lexicon:
 
         :raises InputError: see `from_text`; or the file is not UTF-8. OSError passes through.
         """
+        content = Path(path).read_bytes()
+        columns = _read_plain(content)
+        if columns is not None:
+            lexicon = cls([])
+            lexicon._fill(*columns)
+            return lexicon
         try:
-            return cls.from_text(Path(path).read_text(encoding="utf-8"), str(path))
+            return cls.from_text(content.decode(), str(path))
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8: {error}") from error
 
@@ -104,6 +111,37 @@ class Lexicon:
     def save(self, path: str | Path) -> None:
         """Writes a lexicon file, UTF-8."""
         Path(path).write_text(self.to_text(), encoding="utf-8")
+
+
+def _read_plain(content: bytes) -> tuple[list[str], NDArray[np.int64], NDArray[np.uint8]] | None:
+    """`Lexicon.from_text`, ten times as fast, of a file without oddities; None for all others.
+
+    Returns words [P], lengths [P] and all phones. What is odd is for `from_text` to judge.
+    """
+    at = np.frombuffer(content, np.uint8)
+    tabs, ends = np.flatnonzero(at == ord("\t")), np.flatnonzero(at == ord("\n"))
+    controls = np.count_nonzero(at < ord(" ")) - len(tabs) - len(ends)
+    if controls or not content.isascii() or not content.endswith(b"\n") or len(tabs) != len(ends):
+        return None
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    if not ((starts < tabs) & (tabs < ends)).all():
+        return None
+    space = at <= ord(" ")
+    first = np.flatnonzero(~space[1:] & space[:-1] & (at[:-1] != ord("\n"))) + 1  # letter of each phone
+    line = np.searchsorted(ends, first)
+    lengths = np.bincount(line, minlength=len(ends))
+    has_second = ~space[first + 1]
+    ids = _PHONE_OF_LETTERS[at[first].astype(np.int64) * 256 + at[first + 1] * has_second]
+    if (first < tabs[line]).any() or not lengths.all() or not ids.all() or not space[first + 1 + has_second].all():
+        return None
+    text = content.decode("ascii")
+    words = [text[start:tab] for start, tab in zip(starts.tolist(), tabs.tolist(), strict=True)]
+    return words, lengths, ids
+
+
+_PHONE_OF_LETTERS = np.zeros(1 << 16, np.uint8)  # by the codes of its letters, 0 for a second that it lacks
+for _phone, _id in PHONE_ID.items():
+    _PHONE_OF_LETTERS[int.from_bytes(_phone.encode().ljust(2, b"\0"), "big")] = _id
 
 
 class TreeArrays(NamedTuple):

@@ -35,6 +35,14 @@ def test_the_most_likely_units_that_spell_the_word_win(word: str, phones: str) -
     assert tiny_model().pronounce(word) == [tuple(phones.split())]
 
 
+@pytest.mark.parametrize("most_children", [255, 256])
+def test_a_file_holds_any_number_of_children(most_children: int, tmp_path: Path) -> None:
+    letters = ("a", ("AE",))
+    unigrams = G2PLevel(np.arange(most_children), np.full(most_children, -1.0), np.zeros(most_children))
+    G2P([letters] * (most_children - 2), [unigrams]).save(tmp_path / "g2p.safetensors")
+    assert len(G2P.load(tmp_path / "g2p.safetensors").levels[0].key) == most_children
+
+
 def test_variants_come_best_first_and_no_further_than_the_margin() -> None:
     model = tiny_model()
     assert model.pronounce("ac", variants=5) == [("AE", "K"), ("AE", "S")]

@@ -1,14 +1,20 @@
 """Hotwords: which words of a list get a bonus, and that a bonus brings a word out."""
 
+import string
+
 import numpy as np
 
+from streaming_asr.g2p import G2P, G2PLevel
 from streaming_asr.hotwords import (
     BONUS,
     COMMON_LOG_PROB,
     MAX_HOTWORD_CHARACTERS,
     MAX_HOTWORDS,
+    MAX_UNKNOWN_WORDS,
     fitting_hotwords,
+    pronounced,
     spoken_words,
+    unknown_words,
     word_bonus,
 )
 
@@ -34,3 +40,20 @@ def test_phrases_are_read_as_a_lexicon_writes_words() -> None:
 def test_a_list_from_outside_is_cut_to_what_fits() -> None:
     assert fitting_hotwords(["a", 7, None, "", "b" * (MAX_HOTWORD_CHARACTERS + 1), "c"]) == ("a", "c")
     assert fitting_hotwords(iter(["a"] * 1000)) == ("a",) * MAX_HOTWORDS
+
+
+def test_words_that_the_lexicon_lacks_are_those_that_letters_spell() -> None:
+    phrases = ["the Krzyz", "krzyz O’Hare", "R2D2 42 Łódź 'tis " + "a" * 25, "b" * 24]
+    assert unknown_words(phrases, WORD_ID) == ["krzyz", "o'hare", "b" * 24]
+    many = [f"{a}{b}" for a in string.ascii_lowercase for b in string.ascii_lowercase]
+    assert unknown_words([" ".join(many)], WORD_ID) == many[:MAX_UNKNOWN_WORDS]
+
+
+def test_words_get_the_pronunciations_that_are_guessed() -> None:
+    units = [("c", ("K",)), ("c", ("S",)), ("a", ("AE",))]
+    levels = [
+        G2PLevel(np.arange(5), np.array([-1.0, -2, -1, -9, -1]), np.zeros(5)),
+        G2PLevel(np.array([0]), np.array([-9.0]), np.zeros(1)),
+    ]
+    g2p = G2P(units, levels)
+    assert pronounced(["ca", "b"], g2p).to_text() == "ca\tK AE\nca\tS AE\n"

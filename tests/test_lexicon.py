@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from streaming_asr.errors import InputError
-from streaming_asr.lexicon import ROOT, Lexicon, LexiconTree
+from streaming_asr.lexicon import ROOT, Lexicon, LexiconTree, _read_plain
 from streaming_asr.tokens import PHONE_ID
 
 TEXT = "cat\tK AE T\ncats\tK AE T S\nkat\tK AE T\na\tAH\na\tEY\n"
@@ -55,6 +55,33 @@ pronunciation_lists = st.lists(
     min_size=1,
     max_size=20,
 )
+
+
+def _columns(lexicon: Lexicon) -> list[object]:
+    arrays = (lexicon.pronunciation_word, lexicon.offsets, lexicon.phones)
+    return [lexicon.words, lexicon.word_id, *((array.tolist(), array.dtype) for array in arrays)]
+
+
+PIECES = ["a", "b'c", "\t", "\tAH", "\tB AH", " ", "  ", "\n", "AH", "B", "ZH ", "XX", "AHH", "\r", "\v", "é", "\ta\n"]
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.sampled_from(["a\tAH\n", "bc\tB AH\n"]), max_size=12).map("".join))
+@example("a\tAH\na\tB\nbc\tB ZH AH\n")
+def test_a_file_reads_as_its_text_does(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.getbasetemp() / "lexicon.txt"
+    path.write_bytes(text.encode())
+    try:
+        expected = _columns(Lexicon.from_text(text))
+    except InputError:
+        with pytest.raises(InputError):
+            Lexicon.from_file(path)
+    else:
+        assert _columns(Lexicon.from_file(path)) == expected
+
+
+def test_a_plain_file_takes_the_short_way() -> None:
+    assert _read_plain(b"a\tAH\nbc\tB AH\n") is not None
+    assert _read_plain("é\tAH\n".encode()) is _read_plain(b"a\tXX\n") is _read_plain(b"a b\tAH\n") is None
 
 
 @given(pronunciation_lists, st.integers(0, 1000))
