@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 from fakes import word, words
@@ -15,7 +16,7 @@ SPOKEN = ["w1 w2", "w3 w4 w5", "w6"]
 PACKET = 1001  # bytes: cuts samples in two
 
 
-async def transcribe(network: Network, way: Way, cut_at: int) -> list[Event]:
+async def transcribe(network: Network, way: Way, cut_at: int, spool: Path | None = None) -> list[Event]:
     async def audio() -> AsyncIterator[bytes]:
         for number, at in enumerate(range(0, len(AUDIO), PACKET)):
             if number == cut_at:
@@ -23,12 +24,17 @@ async def transcribe(network: Network, way: Way, cut_at: int) -> list[Event]:
             yield AUDIO[at : at + PACKET]
             await asyncio.sleep(0)
 
-    async with connect(network.url, resume_seconds=20) as session:
+    async with connect(network.url, resume_seconds=20, spool=spool and str(spool)) as session:
         return [event async for event in session.transcribe(audio())]
 
 
-@pytest.mark.parametrize("way", ["close", "reset", "freeze"])
-def test_a_connection_cut_at_any_chunk_changes_no_final(way: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("way", "spools"), [("close", False), ("reset", False), ("freeze", False), ("freeze", True)])
+def test_a_connection_cut_at_any_chunk_changes_no_final(
+    way: Way, spools: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = tmp_path if spools else None
+    if spools:
+        monkeypatch.setattr(client, "MAX_KEPT_BYTES", 1500)
     monkeypatch.setattr(client, "QUIET_SECONDS", 0.1)
     monkeypatch.setattr(client, "FIRST_RETRY_SECONDS", 0.01)
 
@@ -43,9 +49,37 @@ def test_a_connection_cut_at_any_chunk_changes_no_final(way: Way, monkeypatch: p
 
     async def one(url: str, at: int) -> list[Event]:
         async with Network(url) as network:
-            events = await transcribe(network, way, at)
+            events = await transcribe(network, way, at, spool)
             assert network.num_connections >= 2
             return events
+
+    run(test)
+
+
+def test_a_quiet_connection_is_kept_while_pings_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "QUIET_SECONDS", 0.5)
+    ping, num_pings, was_quiet = client.ResumingClient._ping, 0, asyncio.Event()
+
+    async def counted(session: client.ResumingClient) -> None:
+        nonlocal num_pings
+        await ping(session)
+        num_pings += 1
+        if num_pings == 2:
+            was_quiet.set()
+
+    monkeypatch.setattr(client.ResumingClient, "_ping", counted)
+
+    async def audio() -> AsyncIterator[bytes]:
+        yield word(1)
+        await was_quiet.wait()
+        yield word(2)
+
+    async def test() -> None:
+        async with serving() as server, Network(server.url) as network:
+            async with connect(network.url, resume_seconds=20) as session:
+                events = [event async for event in session.transcribe(audio())]
+            assert [event.text for event in events if isinstance(event, Final)] == ["w1 w2"]
+            assert network.num_connections == 1
 
     run(test)
 

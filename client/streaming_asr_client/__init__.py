@@ -14,7 +14,7 @@ from .errors import (
     UsageError,
 )
 from .events import Alternative, Done, Error, Event, Final, Partial, Ready, SpeechStarted, Word
-from .protocol import Encoding, Endpointing
+from .protocol import Encoding, Endpointing, Request
 
 __all__ = [
     "DEFAULT_URL",
@@ -32,6 +32,7 @@ __all__ = [
     "Partial",
     "Ready",
     "RemoteProtocolError",
+    "Request",
     "ServerError",
     "ServerFull",
     "SpeechStarted",

@@ -1,7 +1,7 @@
 """Owns the command ``streaming-asr-mic``: options, signals, standard streams, exit codes.
 
-What it decides with is elsewhere: sound in `sources` and `microphone`, the session in `client`, looks in `render`,
-what else becomes of finals in `transcript` and `hooks`.
+What it decides with is elsewhere: sound in `sources`, `microphone` and `push_to_talk`, the session in `client`, what
+finals do to the text in `dictation`, looks in `render` and `live`, what follows the text in `transcript` and `hooks`.
 """
 
 from __future__ import annotations
@@ -12,25 +12,31 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TextIO
 
 import shtab
 
 from .client import DEFAULT_URL, connect
+from .dictation import COMMANDS, Dictation, Edit, line
 from .errors import ClientError, ServerError, UsageError
 from .events import Error, Final
 from .hooks import Hook, parse_command, typing_command
+from .live import LiveView
 from .microphone import NO_MICROPHONE, MicrophoneSource, device_table, input_devices, load_sounddevice
-from .render import JsonView, LinesView, LiveView, View
-from .sources import AudioSource, StdinSource, WavSource
+from .protocol import Request
+from .push_to_talk import HINT, SpaceBar, gated
+from .readings import Readings
+from .render import JsonView, LinesView, View
+from .sources import BLOCK_MS, AudioSource, StdinSource, WavSource
 from .transcript import TranscriptFile
 
 EXIT_OK, EXIT_SERVER, EXIT_USAGE = 0, 1, 2
 EXIT_SIGNAL = 128  # plus the signal's number, as shells count
 RESUME_SECONDS = 60.0  # how long we try to come back when the connection drops; servers wait as long
 DRAIN_SECONDS = 5.0  # how long the server has, after Ctrl-C, for the last words
+MAX_LINE_BYTES = 1 << 16  # that another program may print without a line's end before it is shown
 PROGRAM = "streaming-asr-mic"
 KEY_VARIABLE = "STREAMING_ASR_KEY"
 
@@ -60,7 +66,13 @@ def argument_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--key-file", metavar="F", type=Path, help=f"where the server's API key is written (default: ${KEY_VARIABLE})"
     )
+    parser.add_argument(
+        "--spool",
+        metavar="DIR",
+        help="keep sound that the server does not take there when 32 MB are in memory; up to 1 GB",
+    )
     parser.add_argument("--format", choices=("text", "json"), default="text", help="json: each event as a line of JSON")
+    parser.add_argument("--raw", action="store_true", help="words as they were said: no marks, capitals or figures")
     parser.add_argument(
         "--output", metavar="F", type=Path, help="also write finals there: F.txt, F.srt, F.vtt or F.jsonl"
     )
@@ -68,6 +80,14 @@ def argument_parser() -> argparse.ArgumentParser:
         "--exec",
         metavar="CMD",
         help="run CMD for each final: its words for {} in CMD, else on standard input; no shell",
+    )
+    parser.add_argument(
+        "--commands",
+        action="store_true",
+        help="obey 'new line', 'new paragraph', 'scratch that', 'comma', 'period', 'full stop' and 'question mark'",
+    )
+    parser.add_argument(
+        "--push-to-talk", action="store_true", help="hear only while the space bar is on: held, or pressed until again"
     )
     parser.add_argument("--type", action="store_true", help="type finals into the focused window (xdotool or wtype)")
     shtab.add_argument_to(parser, "--print-completion", help="print the shell's completion of this command, and end")
@@ -82,12 +102,13 @@ class Terminal:
         self._out = out
         self._err = err
 
-    def columns(self) -> int:
-        """The width now. Not `shutil`'s, which believes an exported COLUMNS even after a resize."""
+    def size(self) -> os.terminal_size:
+        """The size now. Not `shutil`'s, which believes an exported COLUMNS even after a resize."""
         try:
-            return os.get_terminal_size(self._out.fileno()).columns or 80
+            size = os.get_terminal_size(self._out.fileno())
         except (OSError, ValueError):
-            return 80
+            return os.terminal_size((80, 24))
+        return os.terminal_size((size.columns or 80, size.lines or 24))
 
     def write(self, text: str) -> None:
         """To standard output; raises `BrokenPipeError` when nobody reads it any more."""
@@ -99,19 +120,28 @@ class Terminal:
         """To standard error, above the live line."""
         self.write(self.view.hide())
         print(f"{PROGRAM}: {text}", file=self._err, flush=True)
-        self.write(self.view.redraw(self.columns()))
+        self.write(self.view.redraw(self.size()))
+
+    def pass_on(self, lines: bytes) -> None:
+        """What another program printed, to standard error, above the live line."""
+        self.write(self.view.hide())
+        self._err.buffer.write(lines)
+        self._err.flush()
+        self.redraw()
 
     def redraw(self) -> None:
-        """After a resize."""
-        self.write(self.view.redraw(self.columns()))
+        """After a resize, or when readings have changed."""
+        self.write(self.view.redraw(self.size()))
 
 
-def choose_view(output_format: str, *, is_terminal: bool, environment: dict[str, str]) -> View:
-    """JSON when asked for; live on a terminal that can move its cursor; else lines. NO_COLOR: live, without dim."""
+def choose_view(
+    output_format: str, *, is_terminal: bool, environment: Mapping[str, str], revisable: bool = False
+) -> View:
+    """JSON when asked for; live on a terminal that can move its cursor; else lines. NO_COLOR: live, without colours."""
     if output_format == "json":
         return JsonView()
     if is_terminal and environment.get("TERM", "") not in ("", "dumb"):
-        return LiveView(style=not environment.get("NO_COLOR"))
+        return LiveView(color=not environment.get("NO_COLOR"), revisable=revisable)
     return LinesView()
 
 
@@ -178,46 +208,116 @@ def _read_key(path: Path | None, environment: Mapping[str, str]) -> str | None:
         raise UsageError(f"no API key in {path}: {error}") from error
 
 
+@contextlib.contextmanager
+def _above_the_live_line(terminal: Terminal) -> Iterator[int]:
+    """A descriptor for what other programs print: standard error, or a pipe to it that does not break the live view."""
+    if not isinstance(terminal.view, LiveView) or os.name != "posix":
+        yield 2
+        return
+    loop = asyncio.get_running_loop()
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    line = b""
+
+    def read() -> None:
+        nonlocal line
+        with contextlib.suppress(BlockingIOError):
+            *lines, line = (line + os.read(reading, MAX_LINE_BYTES)).split(b"\n")
+            if len(line) > MAX_LINE_BYTES:
+                lines, line = [*lines, line], b""
+            if lines:
+                terminal.pass_on(b"\n".join(lines) + b"\n")
+
+    loop.add_reader(reading, read)
+    try:
+        yield writing
+    finally:
+        read()
+        loop.remove_reader(reading)
+        os.close(reading)
+        os.close(writing)
+        if line:
+            terminal.pass_on(line + b"\n")
+
+
 @contextlib.asynccontextmanager
-async def _finals_handed_on(
-    options: argparse.Namespace, notice: Callable[[str], None]
-) -> AsyncIterator[Callable[[Final], None]]:
-    """To the file and the programs that the options name: what to call with each final. Raises `UsageError`."""
-    commands = [parse_command(options.exec)] if options.exec is not None else []
-    commands += [typing_command(os.environ)] if options.type else []
-    hooks = [Hook(command, notice) for command in commands]
+async def _edits_handed_on(options: argparse.Namespace, terminal: Terminal) -> AsyncIterator[Callable[[Edit], None]]:
+    """To the file and the programs that the options name: what to call with each edit. Raises `UsageError`."""
     async with contextlib.AsyncExitStack() as stack:
+        output = stack.enter_context(_above_the_live_line(terminal))
+        hooks = []
+        if options.exec is not None:
+            hooks.append(Hook(parse_command(options.exec), terminal.notice, output=output))
+        if options.type:
+            hooks.append(Hook(typing_command(os.environ), terminal.notice, types=options.commands, output=output))
         file = None if options.output is None else stack.enter_context(TranscriptFile(options.output))
         for hook in hooks:
             await stack.enter_async_context(hook.running())
 
-        def hand_on(final: Final) -> None:
+        def hand_on(edit: Edit) -> None:
             if file is not None:
-                file.accept(final)
+                file.accept(edit)
             for hook in hooks:
-                hook.accept(final.text)
+                hook.accept(edit)
 
         yield hand_on
 
 
+async def _measured(sound: AsyncIterable[bytes | Request], readings: Readings) -> AsyncIterator[bytes | Request]:
+    async for block in sound:
+        if isinstance(block, Request):
+            readings.silence()
+        else:
+            readings.hear(block)
+        yield block
+
+
+@contextlib.asynccontextmanager
+async def _heard(
+    options: argparse.Namespace, source: AudioSource, terminal: Terminal
+) -> AsyncIterator[AsyncIterable[bytes | Request]]:
+    """What is to be sent of the source's sound: gated by the space bar, measured for the live view."""
+    view = terminal.view if isinstance(terminal.view, LiveView) else None
+    sound: AsyncIterable[bytes | Request] = source
+    with contextlib.ExitStack() as stack:
+        if options.push_to_talk:
+            space_bar = SpaceBar(sys.stdin.fileno(), terminal.redraw)
+            stack.enter_context(space_bar.listening())
+            sound = gated(source, space_bar.is_on, BLOCK_MS / 1000)
+            if view is not None:
+                view.hint = lambda: "" if space_bar.is_on() else HINT
+        if view is not None and not options.fast:
+            view.readings = Readings(source.sample_rate, source.channels, terminal.redraw)
+            sound = _measured(sound, view.readings)
+        yield sound
+
+
 async def stream(options: argparse.Namespace, terminal: Terminal, interrupts: Interrupts) -> None:
     """From the first block of sound to ``done``. Raises `ClientError`."""
+    view = terminal.view
+    edit_of = Dictation().accept if options.commands else line
     async with (
-        _finals_handed_on(options, terminal.notice) as hand_on,
+        _edits_handed_on(options, terminal) as hand_on,
         _open_source(options, terminal.notice) as source,
+        _heard(options, source, terminal) as sound,
         connect(
             options.server,
             sample_rate=source.sample_rate,
             channels=source.channels,
             key=_read_key(options.key_file, os.environ),
             resume_seconds=RESUME_SECONDS,
+            spool=options.spool,
+            formatted=not options.raw,
+            hotwords=[" ".join(command) for command in COMMANDS] if options.commands else (),
             notice=terminal.notice,
         ) as session,
     ):
         loop = asyncio.get_running_loop()
-        terminal.write(terminal.view.show(session.ready, terminal.columns()))
+        terminal.write(view.show(session.ready, terminal.size()))
         if sys.stderr.isatty() and options.file is None:
             terminal.notice(f"listening to {source.name!r} ({source.sample_rate} Hz); Ctrl-C ends")
+        if sys.stderr.isatty() and options.push_to_talk and isinstance(view, LinesView):
+            terminal.notice(HINT)
         try:
             async with asyncio.timeout(None) as deadline:
 
@@ -226,17 +326,22 @@ async def stream(options: argparse.Namespace, terminal: Terminal, interrupts: In
                     deadline.reschedule(loop.time() + DRAIN_SECONDS)
 
                 interrupts.session_is_open(finish)
-                async with contextlib.aclosing(session.transcribe(source)) as events:
+                async with contextlib.aclosing(session.transcribe(sound)) as events:
                     async for event in events:
-                        terminal.write(terminal.view.show(event, terminal.columns()))
-                        if isinstance(event, Final):
-                            hand_on(event)
+                        if not isinstance(event, Final):
+                            terminal.write(view.show(event, terminal.size()))
+                            continue
+                        edit = edit_of(event)
+                        terminal.write(view.settle(edit, terminal.size()))
+                        if edit.num_scratched and isinstance(view, LinesView):
+                            terminal.notice("scratched, but what was printed stays")
+                        hand_on(edit)
         except TimeoutError:
             raise ClientError(
                 f"the server did not finish within {DRAIN_SECONDS:g} s; the last words may be missing"
             ) from None
         except ServerError as refused:
-            terminal.write(terminal.view.show(Error(refused.code, refused.message), terminal.columns()))
+            terminal.write(view.show(Error(refused.code, refused.message), terminal.size()))
             raise
 
 
@@ -281,7 +386,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--fast goes with --file: a microphone is as fast as speech")
     for stream_ in (sys.stdout, sys.stderr):
         stream_.reconfigure(errors="replace")  # type: ignore[union-attr]  # an ASCII terminal must not end a dictation
-    view = choose_view(options.format, is_terminal=sys.stdout.isatty(), environment=dict(os.environ))
+    if options.commands and options.format == "json":
+        parser.error("--commands goes with text: JSON is what the server said")
+    view = choose_view(
+        options.format, is_terminal=sys.stdout.isatty(), environment=os.environ, revisable=options.commands
+    )
     terminal = Terminal(view, sys.stdout, sys.stderr)
     try:
         return _list_devices() if options.list_devices else asyncio.run(run(options, terminal))

@@ -14,7 +14,9 @@ import ipaddress
 import random
 import socket
 import ssl
+import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from typing import BinaryIO
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection
@@ -37,13 +39,14 @@ from .errors import (
     ServerFull,
     UsageError,
 )
-from .events import Ack, Error, Event, Final, Ready
-from .protocol import ClientProtocol, Encoding, Endpointing, Options, Resume, State
+from .events import Ack, Error, Event, Final, GoingAway, Ready
+from .protocol import ClientProtocol, Encoding, Endpointing, Options, Request, Resume, State
 from .unacknowledged import Unacknowledged
 
 DEFAULT_URL = "ws://127.0.0.1:8765/v1/stream"
 PATH = "/v1/stream"
-MAX_KEPT_BYTES = 16 << 20  # of audio that is not acknowledged: 8.7 minutes of 16-bit mono at 16 kHz
+MAX_KEPT_BYTES = 32 << 20  # of audio that is not acknowledged, in memory: 17 minutes of 16-bit mono at 16 kHz
+MAX_SPOOLED_BYTES = 1 << 30  # of it on disk: 9 hours
 QUIET_SECONDS = 10.0  # without a word from the server until it is asked for one, and from then on until it is lost
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.25, 5.0
 _NO_ANSWER = "the server does not answer any more"
@@ -152,8 +155,8 @@ class StreamingClient:
             raise StopAsyncIteration
         return await _receive(self._websocket, self._protocol)
 
-    async def transcribe(self, audio: AsyncIterable[bytes]) -> AsyncGenerator[Event, None]:
-        """Sends all of `audio`, then stops; yields every event, as it comes, to the end.
+    async def transcribe(self, audio: AsyncIterable[bytes | Request]) -> AsyncGenerator[Event, None]:
+        """Sends all of `audio`, and what it requests, then stops; yields every event, as it comes, to the end.
 
         When `audio` raises, what was sent before is still finished and yielded; the exception follows.
         """
@@ -169,12 +172,17 @@ class StreamingClient:
             if not sender.cancelled():
                 sender.exception()  # seen: if the connection failed, the receiving side has said so
 
-    async def _send_all(self, audio: AsyncIterable[bytes]) -> None:
+    async def _send_all(self, audio: AsyncIterable[bytes | Request]) -> None:
         try:
             async for data in audio:
                 if self._protocol.state is not State.STREAMING:
                     return  # the server is done, or failed: the receiving side tells
-                await self.send_audio(data)
+                if data is Request.FINALIZE:
+                    await self.finalize()
+                elif data is Request.KEEPALIVE:
+                    await self.keepalive()
+                else:
+                    await self.send_audio(data)
         except (ConnectionLost, ServerError):
             raise
         except Exception:  # the audio's own trouble: what came before it is still worth its final
@@ -197,12 +205,14 @@ class ResumingClient(StreamingClient):
         open_again: Callable[[ClientProtocol, Resume], Awaitable[tuple[ClientConnection, Ready]]],
         resume_seconds: float,
         notice: Callable[[str], None],
+        spool: BinaryIO | None = None,
     ) -> None:
         super().__init__(websocket, protocol, ready)
         self._open_again = open_again
         self._resume_seconds = resume_seconds
         self._notice = notice
-        self._kept = Unacknowledged(protocol.options.encoding, protocol.options.channels)
+        encoding, channels = protocol.options.encoding, protocol.options.channels
+        self._kept = Unacknowledged(encoding, channels, MAX_KEPT_BYTES, spool, MAX_SPOOLED_BYTES)
         self._changed = asyncio.Condition()  # frames to send, room for more, or the connection
         self._num_finals = 0
         self._failure: ClientError | None = None
@@ -215,11 +225,16 @@ class ResumingClient(StreamingClient):
 
     async def _send(self, frame: str | bytes) -> None:
         async with self._changed:
-            while self._kept.num_bytes >= MAX_KEPT_BYTES and self._failure is None:
-                await self._changed.wait()
-            if self._failure is not None:
-                raise self._failure
-            self._kept.append(frame)
+            while True:
+                while not self._kept.has_room and self._failure is None:
+                    await self._changed.wait()
+                if self._failure is not None:
+                    raise self._failure
+                try:
+                    self._kept.append(frame)
+                    break
+                except OSError as error:
+                    self._notice(f"no more audio can be kept on disk ({error.strerror}); it waits until there is room")
             self._changed.notify_all()
 
     async def send_all(self) -> None:
@@ -248,26 +263,29 @@ class ResumingClient(StreamingClient):
                 continue
             if isinstance(event, Final):
                 self._num_finals = event.utterance + 1
+            elif isinstance(event, GoingAway):
+                self._notice(f"the server shuts down in {event.seconds:g} s")
             return event
         raise StopAsyncIteration
 
     async def _receive_alive(self) -> Event:
         """The next event. Raises `TimeoutError` when not even a ping is answered."""
-        try:
-            async with asyncio.timeout(QUIET_SECONDS):
-                return await _receive(self._websocket, self._protocol)
-        except TimeoutError:
-            async with asyncio.timeout(QUIET_SECONDS):
-                event = asyncio.create_task(_receive(self._websocket, self._protocol))
-                pong = asyncio.create_task(self._ping())
-                try:
-                    await asyncio.wait([event, pong], return_when=asyncio.FIRST_COMPLETED)
-                    if event.done():
-                        return await event
-                finally:
-                    event.cancel()
-                    pong.cancel()
-            return await self._receive_alive()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(QUIET_SECONDS):
+                    return await _receive(self._websocket, self._protocol)
+            event = asyncio.create_task(_receive(self._websocket, self._protocol))
+            pong = asyncio.create_task(self._ping())
+            try:
+                done, _ = await asyncio.wait([event, pong], timeout=QUIET_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                if event.done():
+                    return event.result()
+                if not done:
+                    raise TimeoutError
+            finally:
+                event.cancel()
+                pong.cancel()
+                await asyncio.gather(event, pong, return_exceptions=True)  # else two would receive at once
 
     async def _ping(self) -> None:
         with contextlib.suppress(ConnectionClosed):
@@ -353,18 +371,24 @@ async def connect(
     nbest: int = 1,
     endpointing: Endpointing | None = None,
     hotwords: Sequence[str] = (),
+    timings: bool = False,
+    formatted: bool = True,
     key: str | None = None,
     open_timeout_seconds: float = 10.0,
     resume_seconds: float = 0.0,
+    spool: str | None = None,
     notice: Callable[[str], None] = lambda words: None,
 ) -> AsyncIterator[StreamingClient]:
     """Opens a session and waits until the server is ready; closes it at the end, whatever happened.
 
-    `key`: an API key, for a server that asks for one. `resume_seconds`: how long to try to go on with the session when
-    its connection drops, which `notice` is told; nothing is lost then, and nothing comes twice. Servers that cannot do
-    that refuse, or say so in `Ready.token`, which is empty.
+    `timings`: whether partials and finals say what they waited for. `key`: an API key, for a server that asks for one.
+    `resume_seconds`: how long to try to go on with the session when its connection drops, which `notice` is told;
+    nothing is lost then, and nothing comes twice. Servers that cannot do that refuse, or say so in `Ready.token`, which
+    is empty. `spool`: a folder for audio that the server has not acknowledged, beyond 32 MB in memory, up to 1 GB, in a
+    file that has no name (where the system can do that) and ends with the session.
 
-    Raises `UsageError` for a malformed URL, `ConnectionFailed`, `ServerFull` or `ServerError` when there is no session.
+    Raises `UsageError` for a malformed URL or a folder that cannot be written to, `ConnectionFailed`, `ServerFull` or
+    `ServerError` when there is no session.
     """
     url = normalize_url(url)
     options = Options(
@@ -377,23 +401,35 @@ async def connect(
         nbest,
         endpointing or Endpointing(),
         tuple(hotwords),
+        timings,
+        formatted,
         resumable=resume_seconds > 0,
     )
     protocol = ClientProtocol(url, options)
     open_again = functools.partial(_open, url, key, open_timeout_seconds)
-    websocket, ready = await open_again(protocol)
-    if not ready.token:
-        async with websocket:
-            yield StreamingClient(websocket, protocol, ready)
-        return
-    client = ResumingClient(websocket, protocol, ready, open_again, resume_seconds, notice)
-    sender = asyncio.create_task(client.send_all())
+    with _spool_file(spool) as file:
+        websocket, ready = await open_again(protocol)
+        if not ready.token:
+            async with websocket:
+                yield StreamingClient(websocket, protocol, ready)
+            return
+        client = ResumingClient(websocket, protocol, ready, open_again, resume_seconds, notice, file)
+        sender = asyncio.create_task(client.send_all())
+        try:
+            yield client
+        finally:
+            sender.cancel()
+            await asyncio.wait([sender])
+            await client.close()
+
+
+def _spool_file(folder: str | None) -> contextlib.AbstractContextManager[BinaryIO | None]:
+    if folder is None:
+        return contextlib.nullcontext()
     try:
-        yield client
-    finally:
-        sender.cancel()
-        await asyncio.wait([sender])
-        await client.close()
+        return tempfile.TemporaryFile(dir=folder, buffering=0)
+    except OSError as error:
+        raise UsageError(f"audio cannot be kept in {folder}: {error.strerror}") from error
 
 
 async def _open(

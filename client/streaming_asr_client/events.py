@@ -10,19 +10,22 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import cast
 
 from .errors import RemoteProtocolError
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """One recognized word; ``confidence`` in 0..1."""
+    """One recognized word; ``confidence`` in 0..1.
+
+    ``written`` is its part of ``Final.formatted``: empty when an earlier word's figures say this one, too.
+    """
 
     word: str
     start: float
     end: float
     confidence: float
+    written: str | None = None  # the server was not asked to format, or cannot
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,16 @@ class Alternative:
 
     text: str
     confidence: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """What a message waited for since the chunk was complete that it follows from, ms."""
+
+    queue: float
+    compute: float
+    decode: float
+    emission: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +83,7 @@ class Partial:
     unstable: str
     start: float
     end: float
+    timings: Timings | None = None  # the session did not ask for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +98,20 @@ class Final:
     reason: str
     words: tuple[Word, ...] = ()
     alternatives: tuple[Alternative, ...] = ()
+    timings: Timings | None = None
+    formatted: str = ""  # the text with marks, capitals and figures; empty as `Word.written`
+
+    @property
+    def written(self) -> str:
+        """What to show to people: formatted if the server did."""
+        return self.formatted or self.text
+
+
+@dataclass(frozen=True, slots=True)
+class GoingAway:
+    """The server shuts down in ``seconds``: the session should end, or it is ended, or goes on after a restart."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +130,7 @@ class Done:
     utterances: int
 
 
-Event = Ready | Ack | SpeechStarted | Partial | Final | Error | Done
+Event = Ready | Ack | SpeechStarted | Partial | Final | GoingAway | Error | Done
 
 TYPE_NAMES: dict[type[Event], str] = {
     Ready: "ready",
@@ -110,6 +138,7 @@ TYPE_NAMES: dict[type[Event], str] = {
     SpeechStarted: "speech_started",
     Partial: "partial",
     Final: "final",
+    GoingAway: "going_away",
     Error: "error",
     Done: "done",
 }
@@ -132,6 +161,10 @@ class _Fields:
             raise self.wrong(name, "text")
         return value
 
+    def text_or_none(self, name: str) -> str | None:
+        """Absent and null are the same."""
+        return None if self.fields.get(name) is None else self.text(name)
+
     def number(self, name: str) -> float:
         value = self.fields.get(name)
         if isinstance(value, bool) or not isinstance(value, int | float):
@@ -148,6 +181,12 @@ class _Fields:
         """A whole number; absent means 0."""
         return self.integer(name) if name in self.fields else 0
 
+    def object(self, name: str) -> _Fields:
+        value = self.fields.get(name)
+        if not isinstance(value, dict):
+            raise self.wrong(name, "an object")
+        return _Fields(f"{self.where}.{name}", value)
+
     def objects(self, name: str) -> list[_Fields]:
         """A list of objects; absent means empty, as the protocol omits it then."""
         value = self.fields.get(name, [])
@@ -157,7 +196,20 @@ class _Fields:
 
 
 def _word(fields: _Fields) -> Word:
-    return Word(fields.text("word"), fields.number("start"), fields.number("end"), fields.number("confidence"))
+    return Word(
+        fields.text("word"),
+        fields.number("start"),
+        fields.number("end"),
+        fields.number("confidence"),
+        fields.text_or_none("written"),
+    )
+
+
+def _timings(fields: _Fields) -> Timings | None:
+    if fields.fields.get("timings") is None:
+        return None
+    timings = fields.object("timings")
+    return Timings(*(timings.number(name) for name in ("queue", "compute", "decode", "emission")))
 
 
 def _final(fields: _Fields) -> Final:
@@ -172,6 +224,8 @@ def _final(fields: _Fields) -> Final:
         alternatives=tuple(
             Alternative(item.text("text"), item.number("confidence")) for item in fields.objects("alternatives")
         ),
+        timings=_timings(fields),
+        formatted=fields.text_or_none("formatted") or "",
     )
 
 
@@ -188,9 +242,15 @@ _READERS: dict[str, Callable[[_Fields], Event]] = {
     "ack": lambda f: Ack(f.integer("received_samples"), f.integer("received_requests")),
     "speech_started": lambda f: SpeechStarted(f.number("time")),
     "partial": lambda f: Partial(
-        f.integer("utterance"), f.text("committed"), f.text("unstable"), f.number("start"), f.number("end")
+        f.integer("utterance"),
+        f.text("committed"),
+        f.text("unstable"),
+        f.number("start"),
+        f.number("end"),
+        _timings(f),
     ),
     "final": _final,
+    "going_away": lambda f: GoingAway(f.number("seconds")),
     "error": lambda f: Error(f.text("code"), f.text("message")),
     "done": lambda f: Done(f.number("audio_seconds"), f.integer("utterances")),
 }
@@ -213,7 +273,11 @@ def parse_event(frame: str | bytes) -> Event | None:
     return None if reader is None else reader(_Fields(value["type"], value))
 
 
+def _without_none(fields: list[tuple[str, object]]) -> dict[str, object]:
+    return {name: value for name, value in fields if value is not None}
+
+
 def as_message(event: Event) -> dict[str, object]:
-    """The event as the protocol writes it: a JSON-ready object with ``type`` first."""
-    fields = cast(dict[str, object], dataclasses.asdict(event))
+    """The event as the protocol writes it: a JSON-ready object with ``type`` first; what is `None` is left out."""
+    fields = dataclasses.asdict(event, dict_factory=_without_none)
     return {"type": TYPE_NAMES[type(event)], **fields}

@@ -11,12 +11,15 @@ import shlex
 import shutil
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
+from .clean import clean
+from .dictation import Edit
 from .errors import UsageError
-from .render import clean
 
 PLACE = "{}"  # the argument, or the part of one, that the words take
 MAX_WAITING = 100  # finals that wait for slow programs
 END_SECONDS = 5.0  # for what waits when the session is over
+
+Run = tuple[list[str], bytes]  # arguments, and what goes to standard input
 
 NO_TYPING = (
     "--type needs a program that types into windows, and there is none: install `xdotool` (X11) or `wtype` (Wayland), "
@@ -49,7 +52,19 @@ def typing_command(environment: Mapping[str, str], find: Callable[[str], str | N
     raise UsageError(NO_TYPING)
 
 
-def with_words(command: Sequence[str], text: str) -> tuple[list[str], bytes]:
+def typing_edit(command: Sequence[str], edit: Edit) -> list[list[str]]:
+    """What to run, with a command of `typing_command`, so that a window's text follows the edit."""
+    runs = []
+    if edit.erased and command[0] == "wtype":
+        runs.append(["wtype", *["-k", "BackSpace"] * len(edit.erased)])
+    elif edit.erased:
+        runs.append(["xdotool", "key", "--clearmodifiers", "--repeat", str(len(edit.erased)), "BackSpace"])
+    if edit.added:
+        runs.append([*command[:-1], edit.added])
+    return runs
+
+
+def with_words(command: Sequence[str], text: str) -> Run:
     """The arguments, and what goes to standard input: the words take the place of ``{}``, or else are the input."""
     if any(PLACE in argument for argument in command[1:]):
         return [command[0], *(argument.replace(PLACE, text) for argument in command[1:])], b""
@@ -57,36 +72,48 @@ def with_words(command: Sequence[str], text: str) -> tuple[list[str], bytes]:
 
 
 class Hook:
-    """Hands texts to a command, never making the caller wait. `notice` is told, in words, what went wrong."""
+    """Hands what becomes of the text to a command, never making the caller wait.
 
-    def __init__(self, command: Sequence[str], notice: Callable[[str], None]) -> None:
+    `types`: the command is one that types, and follows each edit; others get each final's words, and cannot be undone.
+    `notice` is told, in words, what went wrong. `output`: the descriptor that gets what the command prints.
+    """
+
+    def __init__(
+        self, command: Sequence[str], notice: Callable[[str], None], *, types: bool = False, output: int = 2
+    ) -> None:
         self._command = command
+        self._types = types
+        self._output = output
         self._notice = notice
-        self._waiting: asyncio.Queue[str] = asyncio.Queue(MAX_WAITING)
+        self._waiting: asyncio.Queue[Run] = asyncio.Queue(MAX_WAITING)
 
-    def accept(self, text: str) -> None:
-        """Queues the command for `text`; nothing when it is empty."""
-        text = clean(text)
-        if not text:
-            return
-        try:
-            self._waiting.put_nowait(text)
-        except asyncio.QueueFull:
-            self._notice(f"{self._command[0]} is too slow: left out for one utterance")
+    def accept(self, edit: Edit) -> None:
+        """Queues what the command is to do; nothing when the final left no words."""
+        for run in self._runs(edit):
+            try:
+                self._waiting.put_nowait(run)
+            except asyncio.QueueFull:
+                self._notice(f"{self._command[0]} is too slow: left out for one utterance")
+
+    def _runs(self, edit: Edit) -> list[Run]:
+        if self._types:
+            return [(arguments, b"") for arguments in typing_edit(self._command, edit)]
+        text = clean(edit.final.written)
+        return [with_words(self._command, text)] if text else []
 
     async def _run_all(self) -> None:
         while True:
-            text = await self._waiting.get()
+            arguments, words = await self._waiting.get()
             try:
-                await self._run(text)
+                await self._run(arguments, words)
             finally:
                 self._waiting.task_done()
 
-    async def _run(self, text: str) -> None:
-        arguments, words = with_words(self._command, text)
+    async def _run(self, arguments: list[str], words: bytes) -> None:
         try:
-            # What it prints goes to standard error, where it is in nobody's way.
-            process = await asyncio.create_subprocess_exec(*arguments, stdin=asyncio.subprocess.PIPE, stdout=2)
+            process = await asyncio.create_subprocess_exec(
+                *arguments, stdin=asyncio.subprocess.PIPE, stdout=self._output, stderr=self._output
+            )
         except OSError as failure:
             self._notice(f"cannot run {arguments[0]}: {failure.strerror}")
             return

@@ -43,6 +43,8 @@ class Options:
     nbest: int = 1
     endpointing: Endpointing = Endpointing()
     hotwords: tuple[str, ...] = ()
+    timings: bool = False
+    formatted: bool = True  # whether finals also come with marks, capitals and figures
     resumable: bool = False
 
 
@@ -53,6 +55,13 @@ class Resume:
     session_id: str
     token: str
     utterance: int  # the first whose final we have not got
+
+
+class Request(StrEnum):
+    """What may come between blocks of audio."""
+
+    FINALIZE = "finalize"
+    KEEPALIVE = "keepalive"
 
 
 class State(StrEnum):
@@ -81,10 +90,12 @@ _REMOTE: dict[tuple[State, str], State] = {
     (State.STREAMING, "speech_started"): State.STREAMING,
     (State.STREAMING, "partial"): State.STREAMING,
     (State.STREAMING, "final"): State.STREAMING,
+    (State.STREAMING, "going_away"): State.STREAMING,
     (State.STREAMING, "done"): State.DONE,  # a server that shuts down finishes what is open, unasked
     (State.STOPPING, "speech_started"): State.STOPPING,
     (State.STOPPING, "partial"): State.STOPPING,
     (State.STOPPING, "final"): State.STOPPING,
+    (State.STOPPING, "going_away"): State.STOPPING,
     (State.STOPPING, "done"): State.DONE,
     (State.STARTING, "error"): State.FAILED,
     (State.STREAMING, "error"): State.FAILED,
@@ -100,7 +111,7 @@ def start_message(options: Options) -> str:
         "encoding": options.encoding,
         "channels": options.channels,
     }
-    for name in ("language", "partials", "words", "nbest", "hotwords", "resumable"):
+    for name in ("language", "partials", "words", "nbest", "hotwords", "timings", "formatted", "resumable"):
         if getattr(options, name) != getattr(Options(), name):
             message[name] = getattr(options, name)
     endpointing = {
@@ -184,6 +195,7 @@ class ClientProtocol:
             1000: "the server ended the session early",
             1001: "the server is shutting down",
             1006: "the connection broke off",
+            1012: "the server is restarting",
             1011: "the server failed or stopped answering",
         }.get(code, "the server closed the connection")
         return ConnectionLost(f"{words} (close code {code}{f': {reason}' if reason else ''}, {self.url})")

@@ -1,34 +1,86 @@
-"""Owns what was said to the server and may have to be said again: audio and requests, in order, bounded. No I/O."""
+"""Owns what was said to the server and may have to be said again: audio and requests, in order, bounded.
+
+Audio stays in memory up to a limit; what is more goes to a spool file, if there is one.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
 from collections import deque
+from typing import BinaryIO, NamedTuple
 
 SAMPLE_BYTES = {"pcm_s16le": 2, "pcm_f32le": 4, "mulaw": 1, "alaw": 1}
+
+
+class _Spooled(NamedTuple):
+    """Audio in the spool file."""
+
+    offset: int
+    size: int
 
 
 class Unacknowledged:
     """Frames from the first that the server may lack; those up to a cursor were sent on the present connection."""
 
-    def __init__(self, encoding: str, channels: int) -> None:
+    def __init__(
+        self, encoding: str, channels: int, max_bytes: int, spool: BinaryIO | None = None, max_spooled_bytes: int = 0
+    ) -> None:
+        """``spool``: a file without a buffer, open for reading and writing, and nobody else's."""
         self._sample_bytes = SAMPLE_BYTES[encoding] * channels
-        self._frames: deque[bytes | str] = deque()
+        self._max_bytes, self._max_spooled_bytes = max_bytes, max_spooled_bytes
+        self._spool = spool
+        self._spool_end = 0  # of what was written there and is not yet forgotten
+        self._frames: deque[bytes | str | _Spooled] = deque()
         self._num_sent = 0  # of them
         self._first_byte = 0  # of the audio in them, counted from the session's start
         self._first_request = 0
-        self.num_bytes = 0  # of audio
+        self.num_bytes = 0  # of audio in memory
+        self.num_spooled_bytes = 0
+
+    @property
+    def has_room(self) -> bool:
+        """Whether another frame may be appended."""
+        return self.num_bytes < self._max_bytes or (
+            self._spool is not None and self._spool_end < self._max_spooled_bytes
+        )
 
     def append(self, frame: bytes | str) -> None:
-        """Audio, or a request (``finalize``, ``stop``)."""
-        self._frames.append(frame)
-        self.num_bytes += len(frame) if isinstance(frame, bytes) else 0
+        """Audio, or a request (``finalize``, ``stop``).
+
+        Raises `OSError` when the spool file takes no more, and asks it no more; nothing was appended.
+        """
+        if isinstance(frame, str):
+            self._frames.append(frame)
+        elif self.num_bytes < self._max_bytes or self._spool is None:
+            self._frames.append(frame)
+            self.num_bytes += len(frame)
+        else:
+            self._frames.append(self._write(self._spool, frame))
+            self.num_spooled_bytes += len(frame)
+
+    def _write(self, spool: BinaryIO, frame: bytes) -> _Spooled:
+        try:
+            spool.seek(self._spool_end)
+            if spool.write(frame) < len(frame):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            self._max_spooled_bytes = 0
+            raise
+        self._spool_end += len(frame)
+        return _Spooled(self._spool_end - len(frame), len(frame))
 
     def next(self) -> bytes | str | None:
         """The next frame to send; `None`: all were."""
         if self._num_sent == len(self._frames):
             return None
         self._num_sent += 1
-        return self._frames[self._num_sent - 1]
+        frame = self._frames[self._num_sent - 1]
+        if isinstance(frame, _Spooled):
+            assert self._spool is not None
+            self._spool.seek(frame.offset)
+            return self._spool.read(frame.size)
+        return frame
 
     def rewind(self) -> None:
         """There is a new connection: everything that is not acknowledged is to be sent on it."""
@@ -43,14 +95,24 @@ class Unacknowledged:
                     return
                 self._first_request += 1
             else:
-                surplus = samples * self._sample_bytes - self._first_byte
-                if surplus < len(frame):
-                    if surplus > 0:
-                        self._frames[0] = frame[surplus:]
-                        self._first_byte += surplus
-                        self.num_bytes -= surplus
+                size = frame.size if isinstance(frame, _Spooled) else len(frame)
+                surplus = min(size, samples * self._sample_bytes - self._first_byte)
+                if surplus > 0:
+                    self._forget(frame, surplus)
+                if surplus < size:
                     return
-                self._first_byte += len(frame)
-                self.num_bytes -= len(frame)
             self._frames.popleft()
             self._num_sent = max(0, self._num_sent - 1)
+
+    def _forget(self, frame: bytes | _Spooled, size: int) -> None:
+        """The first bytes of the first frame, ``size`` of them, are not needed any more."""
+        self._first_byte += size
+        if isinstance(frame, bytes):
+            self._frames[0] = frame[size:]
+            self.num_bytes -= size
+            return
+        self._frames[0] = _Spooled(frame.offset + size, frame.size - size)
+        self.num_spooled_bytes -= size
+        if not self.num_spooled_bytes and self._spool is not None:
+            self._spool.truncate(0)
+            self._spool_end = 0

@@ -99,6 +99,31 @@ def test_finals_go_to_a_file_and_to_a_program_too(mic: Mic, noise_wav: Path, tmp
     assert (tmp_path / "notes.txt").read_text() == (tmp_path / "heard").read_text() == lines
 
 
+def test_spoken_commands_shape_the_text(mic: Mic, noise_wav: Path, tmp_path: Path) -> None:
+    said = ["hello comma world", "new line", "nonsense", "scratch that", "good bye period"]
+
+    async def speak(server: FakeServer, connection: ServerConnection, recorded: Recorded) -> None:
+        await ready(connection, recorded)
+        for number, text in enumerate(said):
+            final = {"type": "final", "utterance": number, "text": text, "start": number, "end": number + 1}
+            await connection.send(json.dumps(final | {"confidence": 0.9, "reason": "endpoint"}))
+        async for frame in connection:
+            if frame == '{"type": "stop"}':
+                await connection.send('{"type": "done", "audio_seconds": 5.0, "utterances": 5}')
+
+    notes = tmp_path / "notes.txt"
+    with FakeServer(speak) as server:
+        sound = ("--server", server.url, "--file", str(noise_wav), "--fast")
+        process = mic(*sound, "--commands", "--output", str(notes), "--exec", f"tee -a '{tmp_path}/heard'")
+        out, err = process.communicate(timeout=30)
+    assert "scratch that" in server.clients[0].start["hotwords"]
+    assert notes.read_text() == "hello, world\ngood bye.\n"
+    assert (tmp_path / "heard").read_text() == "hello, world\nnonsense\ngood bye.\n"
+    assert out == "hello, world\nnonsense\ngood bye.\n"
+    assert "streaming-asr-mic: scratched, but what was printed stays\n" in err
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("source", ["file", "stdin"])
 def test_a_signal_prints_the_last_final(mic: Mic, tmp_path: Path, number: int, source: str) -> None:
@@ -252,9 +277,12 @@ def test_no_server(mic: Mic, noise_wav: Path) -> None:
         (["--file", __file__], "is no 16-bit PCM WAV file"),
         (["--server", "ws://[", "--file", "-"], "'ws://[' is no server address"),
         (["--file", "-", "--key-file", "missing.key"], "no API key in missing.key"),
+        (["--file", "-", "--spool", "missing"], "audio cannot be kept in missing: No such file or directory"),
         (["--fast"], "--fast goes with --file"),
         (["--file", "-", "--output", "notes.doc"], "must end in one of .txt, .srt, .vtt, .jsonl"),
         (["--file", "-", "--exec", "no-such-program"], "there is no program 'no-such-program'"),
+        (["--file", "-", "--push-to-talk"], "standard input is no terminal"),
+        (["--file", "-", "--commands", "--format", "json"], "--commands goes with text"),
         (["--file", "-", "--device", "3"], "not allowed with argument --file"),
     ],
 )
@@ -311,19 +339,18 @@ def read_terminal(descriptor: int) -> str:
 
 
 @pytest.mark.parametrize(
-    ("environment", "cursor", "dim"),
+    ("environment", "live"),
     [
-        ({"TERM": "xterm-256color"}, True, True),
-        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, True, False),
-        ({"TERM": "dumb"}, False, False),
+        ({"TERM": "xterm-256color"}, True),
+        ({"TERM": "xterm-256color", "NO_COLOR": "1"}, True),
+        ({"TERM": "dumb"}, False),
     ],
 )
 def test_live_on_a_terminal(
     mic: Mic,
     noise_wav: Path,
     environment: dict[str, str],
-    cursor: bool,
-    dim: bool,
+    live: bool,
 ) -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 30, 0, 0))
@@ -346,8 +373,25 @@ def test_live_on_a_terminal(
         os.close(ours)
     assert process.returncode == 0
     assert written.endswith("word8 word9 word10 word11\r\n")
-    assert ("\x1b[J" in written) == cursor
-    assert ("\x1b[2mword3\x1b[0m" in written) == dim
-    if cursor:
+    assert ("\x1b[J" in written) == live
+    assert ("\x1b[2mword3\x1b[0m" in written) == live
+    if live:
         widest = max(re.split(r"\x1b\[[?\d]*[A-Za-z]|\r|\n", written.replace(FIRST, "")), key=len)
         assert len(widest) <= 29
+
+
+def test_what_programs_print_goes_above_the_live_line(mic: Mic, noise_wav: Path) -> None:
+    ours, theirs = pty.openpty()
+    try:
+        with FakeServer() as server:
+            sound = ("--server", server.url, "--file", str(noise_wav))
+            environment = os.environ | {"TERM": "xterm"}
+            echo = ("--exec", "printf 'ok\\nhalf'")
+            process = mic(*sound, *echo, environment=environment, stdout=theirs, stderr=theirs)
+            os.close(theirs)
+            written = read_terminal(ours)
+            process.wait(30)
+    finally:
+        os.close(ours)
+    assert process.returncode == 0
+    assert [written.count(f"\x1b[J\r{line}\r\n") for line in ("ok", "halfok", "half")] == [1, 1, 1]

@@ -17,9 +17,11 @@ from streaming_asr_client.events import (
     Error,
     Event,
     Final,
+    GoingAway,
     Partial,
     Ready,
     SpeechStarted,
+    Timings,
     Word,
     as_message,
     parse_event,
@@ -45,6 +47,18 @@ MESSAGES: list[tuple[str, Event]] = [
         '{"type": "final", "utterance": 0, "text": "", "start": 0, "end": 0, "confidence": 0, "reason": "new"}',
         Final(0, "", 0.0, 0.0, 0.0, "new"),
     ),
+    (
+        '{"type": "partial", "utterance": 0, "committed": "", "unstable": "a", "start": 0, "end": 1, '
+        '"timings": {"queue": 0.5, "compute": 2, "decode": 1, "emission": 0.25}}',
+        Partial(0, "", "a", 0.0, 1.0, Timings(0.5, 2.0, 1.0, 0.25)),
+    ),
+    (
+        '{"type": "final", "utterance": 0, "text": "ten men", "start": 0, "end": 1, "confidence": 0.5, '
+        '"reason": "stop", "formatted": "10 men.", '
+        '"words": [{"word": "ten", "start": 0, "end": 1, "confidence": 0.5, "written": "10"}]}',
+        Final(0, "ten men", 0, 1, 0.5, "stop", (Word("ten", 0, 1, 0.5, "10"),), formatted="10 men."),
+    ),
+    ('{"type": "going_away", "seconds": 10}', GoingAway(10.0)),
     ('{"type": "error", "code": "bad_rate", "message": "no"}', Error("bad_rate", "no")),
     ('{"type": "done", "audio_seconds": 3.5, "utterances": 2}', Done(3.5, 2)),
 ]
@@ -98,7 +112,7 @@ def test_nonsense_words_are_the_servers_fault(words: object) -> None:
 def test_client_and_server_mean_the_same_messages() -> None:
     """The client must not import the server; that the two cannot drift is held here."""
     messages = pytest.importorskip("streaming_asr.messages")
-    for event in [*TYPE_NAMES, Word, Alternative]:
+    for event in [*TYPE_NAMES, Word, Alternative, Timings]:
         fields = tuple(field.name for field in dataclasses.fields(event))
         assert fields == getattr(messages, event.__name__).__struct_fields__
     for options, message in [(Options(), messages.Start()), (Endpointing(), messages.Endpointing())]:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from streaming_asr_client import hooks
+from streaming_asr_client.dictation import Edit, line
 from streaming_asr_client.errors import UsageError
-from streaming_asr_client.hooks import Hook, parse_command, typing_command, with_words
+from streaming_asr_client.events import Final
+from streaming_asr_client.hooks import Hook, parse_command, typing_command, typing_edit, with_words
 
 
 @pytest.mark.parametrize(
@@ -52,12 +54,41 @@ def test_what_typing_lacks_is_said(environment: dict[str, str], says: str) -> No
         typing_command(environment, lambda name: None)
 
 
+SAID = Final(0, "said", 0.0, 1.0, 0.9, "endpoint")
+
+
+@pytest.mark.parametrize(
+    ("edit", "xdotool", "wtype"),
+    [
+        (Edit(SAID, "-a\n"), [["type", "--clearmodifiers", "--", "-a\n"]], [["--", "-a\n"]]),
+        (
+            Edit(SAID, "", "ab", 1),
+            [["key", "--clearmodifiers", "--repeat", "2", "BackSpace"]],
+            [["-k", "BackSpace", "-k", "BackSpace"]],
+        ),
+        (
+            Edit(SAID, ",", "."),
+            [["key", "--clearmodifiers", "--repeat", "1", "BackSpace"], ["type", "--clearmodifiers", "--", ","]],
+            [["-k", "BackSpace"], ["--", ","]],
+        ),
+        (Edit(SAID, ""), [], []),
+    ],
+)
+def test_typing_follows_commands(edit: Edit, xdotool: list[list[str]], wtype: list[list[str]]) -> None:
+    for environment, program, runs in (
+        ({"DISPLAY": ":0"}, "xdotool", xdotool),
+        ({"WAYLAND_DISPLAY": "w"}, "wtype", wtype),
+    ):
+        command = typing_command(environment, lambda name: name)
+        assert typing_edit(command, edit) == [[program, *arguments] for arguments in runs]
+
+
 async def run(command: list[str], texts: list[str]) -> list[str]:
     notices: list[str] = []
     hook = Hook(command, notices.append)
     async with hook.running():
         for text in texts:
-            hook.accept(text)
+            hook.accept(line(Final(0, text, 0.0, 1.0, 0.9, "endpoint")))
     return notices
 
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from streaming_asr_client.dictation import line
 from streaming_asr_client.errors import UsageError
 from streaming_asr_client.events import Final, Word
 from streaming_asr_client.transcript import Transcript, TranscriptFile, cues
@@ -35,16 +36,18 @@ def final(text: str, start: float = 0.0, *, words: bool = True, seconds: float =
     ],
 )
 @pytest.mark.parametrize("words", [True, False])
-def test_forms(suffix: str, written: str, words: bool) -> None:
-    transcript = Transcript(suffix)
+def test_forms(tmp_path: Path, suffix: str, written: str, words: bool) -> None:
     finals = [final("hello there", words=words), final("", 9.0)]
     finals.append(final("R & B <i>", 3723.5, seconds=0.375, words=words))
-    assert transcript.head + "".join(map(transcript.add, finals)) == written
+    with TranscriptFile(tmp_path / f"notes{suffix}") as file:
+        for event in finals:
+            file.accept(line(event))
+    assert (tmp_path / f"notes{suffix}").read_text() == written
 
 
 def test_json_lines_are_the_protocols() -> None:
-    line = json.loads(Transcript(".jsonl").add(final("hello")))
-    assert (line["type"], line["text"], line["words"][0]["word"]) == ("final", "hello", "hello")
+    message = json.loads(Transcript(".jsonl").add(final("hello")))
+    assert (message["type"], message["text"], message["words"][0]["word"]) == ("final", "hello", "hello")
 
 
 def test_long_utterances_are_split_by_time_and_by_length() -> None:
@@ -53,7 +56,7 @@ def test_long_utterances_are_split_by_time_and_by_length() -> None:
 
 
 def test_a_server_cannot_add_lines_of_its_own() -> None:
-    assert Transcript(".txt").add(final("a\nb\x1b[2J", words=False)) == "a b [2J\n"
+    assert Transcript(".vtt").add(final("a\nb\x1b[2J", words=False)).splitlines()[1:] == ["a b [2J", ""]
 
 
 @pytest.mark.parametrize("suffix", [".txt", ".jsonl"])
@@ -61,7 +64,7 @@ def test_notes_are_added_to(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"notes{suffix}"
     for text in ("one", "two"):
         with TranscriptFile(path) as file:
-            file.accept(final(text))
+            file.accept(line(final(text)))
             assert text in path.read_text()  # at once
     assert len(path.read_text().splitlines()) == 2
 
