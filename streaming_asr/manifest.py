@@ -1,4 +1,4 @@
-"""Owns ``config.json`` of a model folder: what kind of model it is, and the SHA-256 of every other file.
+"""Owns a model folder's files by name, and ``config.json`` among them: what the model is, the others' SHA-256.
 
 Knows neither networks nor decoders: their settings are passed on as they are written.
 """
@@ -13,7 +13,12 @@ import msgspec
 
 from .errors import ModelError
 
+SHIPPED_MODEL = Path(__file__).parent / "resources" / "en"
 MANIFEST_FILE = "config.json"
+LEXICON_FILE = "lexicon.txt"
+LM_FILE = "lm.safetensors"
+PUNCTUATION_FILE = "punctuation.safetensors"  # a model folder may lack it
+G2P_FILE = "g2p.safetensors"  # and this
 
 
 class Manifest(msgspec.Struct, frozen=True):

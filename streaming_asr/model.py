@@ -3,7 +3,8 @@
 A stack of unidirectional recurrent layers that steps once per ``frames_per_step`` (60 ms) and predicts
 ``outputs_per_step`` (2) output frames of 30 ms at each step: the low rate halves the cost of recurrence, the two
 predictions keep the output fine enough for phones (multi-frame prediction: Vanhoucke et al., ICASSP 2013; lower frame
-rate: Pundak and Sainath, Interspeech 2016). No step sees any audio after its own 60 ms.
+rate: Pundak and Sainath, Interspeech 2016). No step sees any audio after its own 60 ms; one with look-ahead names the
+sounds of ``lookahead_frames`` before.
 
 The state is an explicit value (`ModelState`); the module holds none. Must not know words, streams or sockets.
 """
@@ -35,6 +36,8 @@ _CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
 
 
 MAX_LAYERS = 64
+NUM_CONVOLUTIONS = 3
+FEWEST_FRAMES, FEWEST_BINS = 7, 15  # that these leave something of
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class ModelConfig:
     hidden_size: int = 512
     frames_per_step: int = 6  # 60 ms a step
     context_frames: int = 3  # past frames that a step sees again beside its own
+    lookahead_frames: int = 0  # how much older the sounds are that a step names than the frames that it gets
+    channels: int = 0  # of the convolutions over what a step sees; 0: none
     outputs_per_step: int = 2  # output frames a step, 30 ms each
     num_tokens: int = NUM_TOKENS
     num_mel_bins: int = NUM_MEL_BINS
@@ -57,10 +62,18 @@ class ModelConfig:
             raise ModelError(f"num_layers must be at most {MAX_LAYERS}, not {self.num_layers}")
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "cell" and not (isinstance(value, int) and 1 <= value <= 65536):
-                raise ModelError(f"{field.name} must be a whole number from 1 to 65536, not {value!r}")
-        if self.context_frames > self.frames_per_step:
-            raise ModelError("context_frames must not exceed frames_per_step")
+            least = 0 if field.name in ("lookahead_frames", "channels") else 1
+            if field.name != "cell" and not (isinstance(value, int) and least <= value <= 65536):
+                raise ModelError(f"{field.name} must be a whole number from {least} to 65536, not {value!r}")
+        if self.lookahead_frames > self.context_frames:
+            raise ModelError("lookahead_frames must not exceed context_frames: what a step names it must see")
+        if self.channels and (self.window_frames < FEWEST_FRAMES or self.num_mel_bins < FEWEST_BINS):
+            raise ModelError(f"convolutions need {FEWEST_FRAMES} frames a step and {FEWEST_BINS} mel bins at least")
+
+    @property
+    def window_frames(self) -> int:
+        """Frames that a step sees."""
+        return self.context_frames + self.frames_per_step
 
     @property
     def step_seconds(self) -> float:
@@ -81,6 +94,51 @@ class ModelState(NamedTuple):
     cell: Tensor  # [L, B, H]; unused (zero) for GRU and plain RNN
 
 
+class LockedDropout(nn.Module):
+    """Dropout with one mask for all steps of a sequence (Gal and Ghahramani, arXiv 1512.05287).
+
+    A mask a step would take a visible share of training on a CPU to draw.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, x: Tensor) -> Tensor:
+        """float32 [B, S, H] to the same; unchanged outside training."""
+        if not (self.training and self.probability):
+            return x
+        keep = 1 - self.probability
+        return x * (x.new_empty(len(x), 1, x.shape[2]).bernoulli_(keep) / keep)
+
+
+class Convolutions(nn.Module):
+    """Turns each window, an image of time and frequency, into features that hold when a voice is shifted a little.
+
+    Three layers of 3 x 3, each of which halves the frequency axis; a window has its own, so that no state passes from
+    step to step. Convolutions ahead of LSTMs: Sainath et al., ICASSP 2015 (CLDNN).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.window_frames = config.window_frames
+        inputs = [1, *[config.channels] * (NUM_CONVOLUTIONS - 1)]
+        self.layers = nn.ModuleList(nn.Conv2d(size, config.channels, 3, stride=(1, 2)) for size in inputs)
+        num_bins = config.num_mel_bins
+        for _ in inputs:
+            num_bins = (num_bins - 1) // 2
+        self.num_features = config.channels * (config.window_frames - 2 * len(inputs)) * num_bins
+        self.norm = nn.LayerNorm(self.num_features)
+
+    def forward(self, windows: Tensor) -> Tensor:
+        """float32 [..., window * 80] to [..., num_features]."""
+        x = windows.reshape(-1, 1, self.window_frames, windows.shape[-1] // self.window_frames)
+        for layer in self.layers:
+            x = torch.relu(layer(x))
+        features: Tensor = self.norm(x.reshape(*windows.shape[:-1], -1))
+        return features
+
+
 class AcousticModel(nn.Module):
     """See the module's docstring. Build one from a config, or read one with `load_model`."""
 
@@ -93,13 +151,14 @@ class AcousticModel(nn.Module):
         size = config.hidden_size
         self.register_buffer("mean", torch.zeros(config.num_mel_bins))
         self.register_buffer("inverse_stddev", torch.ones(config.num_mel_bins))
-        window = config.context_frames + config.frames_per_step
-        self.input = nn.Linear(window * config.num_mel_bins, size)
+        self.convolutions = Convolutions(config) if config.channels else None
+        inputs = config.window_frames * config.num_mel_bins
+        self.input = nn.Linear(self.convolutions.num_features if self.convolutions else inputs, size)
         self.input_norm = nn.LayerNorm(size)
         self.layers = nn.ModuleList(_CELLS[config.cell](size, size, batch_first=True) for _ in range(config.num_layers))
         self.norms = nn.ModuleList(nn.LayerNorm(size) for _ in range(config.num_layers))
         self.output = nn.Linear(size, config.outputs_per_step * config.num_tokens)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = LockedDropout(dropout)
 
     def initial_state(self, batch_size: int) -> ModelState:
         """State before the first sample."""
@@ -114,22 +173,22 @@ class AcousticModel(nn.Module):
     def windows(self, frames: Tensor, state: ModelState) -> tuple[Tensor, Tensor]:
         """What each step sees, normalized, [B, S, window * 80], and the next context; takes what `forward` does."""
         config = self.config
-        frames = (frames - self.mean) * self.inverse_stddev
+        frames = (frames.to(self.mean.device) - self.mean) * self.inverse_stddev
         joined = torch.cat((state.context, frames), dim=1)
-        window = config.context_frames + config.frames_per_step
         # [B, S, 80, window] -> [B, S, window * 80]
-        windows = joined.unfold(1, window, config.frames_per_step).transpose(2, 3).flatten(2)
+        windows = joined.unfold(1, config.window_frames, config.frames_per_step).transpose(2, 3).flatten(2)
         return windows, joined[:, frames.shape[1] :]
 
     def forward(self, frames: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
-        """Steps all streams over the same number of steps.
+        """Steps all streams over the same number of steps, on the device of the weights, where the results stay.
 
         frames: float32 [B, S * frames_per_step, 80], log-mel as `features` makes them.
         Returns log-probabilities, float32 [B, S * outputs_per_step, V], and the next state.
         """
         config = self.config
         windows, context = self.windows(frames, state)
-        x = self.dropout(torch.relu(self.input_norm(self.input(windows))))
+        seen = self.convolutions(windows) if self.convolutions else windows
+        x = self.dropout(torch.relu(self.input_norm(self.input(seen))))
         hidden, cell = [], []
         for index, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True)):
             h = state.hidden[index : index + 1]

@@ -16,6 +16,8 @@ import torch
 
 from streaming_asr.cli import main
 from streaming_asr.errors import InputError, ModelError
+from streaming_asr.formatting.punctuation import PunctuationNetwork, Punctuator
+from streaming_asr.g2p import G2P, G2PLevel
 from streaming_asr.lexicon import Lexicon
 from streaming_asr.model import AcousticModel, ModelConfig, save_model
 from streaming_asr.ngram import NGram
@@ -23,6 +25,8 @@ from streaming_asr.recognizer import Recognizer
 from streaming_asr.training.export import export_model
 
 CONFIG, WEIGHTS, LEXICON, LM = "config.json", "model.safetensors", "lexicon.txt", "lm.safetensors"
+PUNCTUATION, PRONOUNCER = "punctuation.safetensors", "g2p.safetensors"
+FILES = (CONFIG, WEIGHTS, LEXICON, LM, PUNCTUATION, PRONOUNCER)
 WORDS = {"yes": "Y EH S", "no": "N OW", "go": "G OW"}
 
 
@@ -37,7 +41,11 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     NGram.from_arpa(folder / "lm.arpa", lexicon.words).save(folder / LM)
     torch.manual_seed(0)
     save_model(AcousticModel(ModelConfig(num_layers=1, hidden_size=8)), folder / "acoustic")
-    export_model(folder / "acoustic", folder / LEXICON, folder / LM, folder / "model", name="tiny")
+    Punctuator(list(WORDS), PunctuationNetwork(len(WORDS), 8, 8, 1)).save(folder / PUNCTUATION)
+    units = [(letter, (phone,)) for letter, phone in zip("yesno", ["Y", "EH", "S", "N", "OW"], strict=True)]
+    G2P(units, [G2PLevel(np.arange(7), np.full(7, -2.0), np.zeros(7))]).save(folder / PRONOUNCER)
+    sources = folder / "acoustic", folder / LEXICON, folder / LM
+    export_model(*sources, folder / "model", name="tiny", punctuation=folder / PUNCTUATION, g2p=folder / PRONOUNCER)
     return folder / "model"
 
 
@@ -125,16 +133,12 @@ HUGE_HEADER = (1 << 60).to_bytes(8, "little") + b"{}"
 PICKLE = b"\x80\x04cposix\nsystem\n(S'true'\ntR."
 
 CORRUPTIONS: list[tuple[str, str, Callable[[Path], None]]] = [
-    *[(f"{name} missing", name, missing(name)) for name in (CONFIG, WEIGHTS, LEXICON, LM)],
-    *[(f"{name} is a folder", name, a_folder(name)) for name in (CONFIG, WEIGHTS, LEXICON, LM)],
-    *[(f"{name} empty", name, rewrite(name, cut(0))) for name in (CONFIG, WEIGHTS, LEXICON, LM)],
-    *[(f"{name} half", name, rewrite(name, cut(0.5))) for name in (CONFIG, WEIGHTS, LEXICON, LM)],
-    *[
-        (f"{name} flipped at {at}", name, rewrite(name, flipped(at)))
-        for name in (WEIGHTS, LEXICON, LM)
-        for at in (0, 1)
-    ],
-    ("weights and LM swapped", WEIGHTS, swapped),
+    *[(f"{name} missing", name, missing(name)) for name in FILES],
+    *[(f"{name} is a folder", name, a_folder(name)) for name in FILES],
+    *[(f"{name} empty", name, rewrite(name, cut(0))) for name in FILES],
+    *[(f"{name} half", name, rewrite(name, cut(0.5))) for name in FILES],
+    *[(f"{name} flipped at {at}", name, rewrite(name, flipped(at))) for name in FILES[1:] for at in (0, 1)],
+    ("weights and LM swapped", LM, swapped),
     ("weights pickled", WEIGHTS, signed(WEIGHTS, lambda _: PICKLE)),
     ("weights cut", WEIGHTS, signed(WEIGHTS, cut(0.9))),
     ("weights with a huge header", WEIGHTS, signed(WEIGHTS, lambda _: HUGE_HEADER)),
@@ -149,6 +153,11 @@ CORRUPTIONS: list[tuple[str, str, Callable[[Path], None]]] = [
     ("LM pickled", LM, signed(LM, lambda _: PICKLE)),
     ("LM with a huge header", LM, signed(LM, lambda _: HUGE_HEADER)),
     ("LM lacks a tensor", LM, signed(LM, tensors(lambda held: held.pop("word", held.popitem())))),
+    ("punctuation pickled", PUNCTUATION, signed(PUNCTUATION, lambda _: PICKLE)),
+    ("punctuation with a huge header", PUNCTUATION, signed(PUNCTUATION, lambda _: HUGE_HEADER)),
+    ("punctuation lacks a table", PUNCTUATION, signed(PUNCTUATION, tensors(lambda held: held.pop("out.weight")))),
+    ("pronunciation model pickled", PRONOUNCER, signed(PRONOUNCER, lambda _: PICKLE)),
+    ("pronunciation model lacks a table", PRONOUNCER, signed(PRONOUNCER, tensors(lambda held: held.pop("1.unit")))),
     ("LM of other words", LEXICON, signed(LEXICON, lambda content: content + b"maybe\tM EY B IY\n")),
     ("lexicon of unknown phones", LEXICON, signed(LEXICON, lambda content: content + b"x\tQQ\n")),
     ("lexicon without a tab", LEXICON, signed(LEXICON, lambda content: content + b"x Y EH S\n")),

@@ -88,7 +88,18 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"cell": "tanh"}, {"num_layers": 0}, {"hidden_size": 1.5}, {"context_frames": 7}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"cell": "tanh"},
+        {"num_layers": 0},
+        {"hidden_size": 1.5},
+        {"context_frames": 0},
+        {"channels": -1},
+        {"channels": 8, "frames_per_step": 3},
+        {"channels": 8, "num_mel_bins": 14},
+    ],
+)
 def test_impossible_configs_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(ModelError):
         ModelConfig(**change)  # type: ignore[arg-type]

@@ -96,6 +96,7 @@ class Augmentation:
     """How far training features are distorted. All draws are uniform, independent a recording."""
 
     distorted: float = 0.25  # share of recordings heard as their copy in a room, in noise or through a channel
+    spliced: float = 0.5  # share of those with a known pause that go on from there as another one of the speaker does
     tempo: float = 0.12  # stretched in time by 1 -+ this
     warp: float = 0.1  # mel axis stretched by 1 -+ this: vocal-tract length
     gain: float = 1.5  # nepers added to every log energy, -+ (1.5 is 13 dB)
@@ -105,7 +106,7 @@ class Augmentation:
     time_mask_share: float = 0.06  # of the frames, in masks of at most 30 frames
 
 
-NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0)
+NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0)
 
 
 def augment(

@@ -1,4 +1,4 @@
-"""Owns joining weights, lexicon and LM into one folder that `Recognizer.load` reads and verifies."""
+"""Owns joining weights, lexicon, LM and punctuation into one folder that `Recognizer.load` reads and verifies."""
 
 from __future__ import annotations
 
@@ -9,21 +9,37 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..manifest import MANIFEST_FILE
+from ..manifest import G2P_FILE, LEXICON_FILE, LM_FILE, MANIFEST_FILE, PUNCTUATION_FILE
 from ..model import load_model, save_model
-from ..recognizer import LEXICON_FILE, LM_FILE, Recognizer
+from ..recognizer import Recognizer
 
 
 def export_model(
-    acoustic: Path, lexicon: Path, lm: Path, output: Path, *, name: str, decoder: dict[str, Any] | None = None
+    acoustic: Path,
+    lexicon: Path,
+    lm: Path,
+    output: Path,
+    *,
+    name: str,
+    punctuation: Path | None = None,
+    g2p: Path | None = None,
+    decoder: dict[str, Any] | None = None,
 ) -> None:
     """Writes ``output``: weights, lexicon, LM, and a manifest with the decoder's options and every file's SHA-256.
 
+    Without ``punctuation``, a `formatting.punctuation.Punctuator`, finals get figures, but neither marks nor capitals;
+    without ``g2p``, a `g2p.G2P`, hotwords that the lexicon lacks are not heard.
     The folder is loaded once before this returns, so that what is exported is known to serve. Raises `ModelError` or
     `InputError`, naming the file that does not fit.
     """
     save_model(load_model(acoustic), output)
-    for source, target in ((lexicon, output / LEXICON_FILE), (lm, output / LM_FILE)):
+    sources = {LEXICON_FILE: lexicon, LM_FILE: lm}
+    if punctuation is not None:
+        sources[PUNCTUATION_FILE] = punctuation
+    if g2p is not None:
+        sources[G2P_FILE] = g2p
+    for file, source in sources.items():
+        target = output / file
         try:
             if source.resolve() != target.resolve():
                 shutil.copyfile(source, target)
@@ -35,7 +51,7 @@ def export_model(
         "name": name,
         "language": "en",
         "decoder": decoder or {},
-        "files": {file: hashlib.sha256((output / file).read_bytes()).hexdigest() for file in (LEXICON_FILE, LM_FILE)},
+        "files": {file: hashlib.sha256((output / file).read_bytes()).hexdigest() for file in sources},
     }
     manifest_path.write_text(json.dumps(manifest, indent=2) + "\n")
     Recognizer.load(output)

@@ -22,17 +22,16 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import safetensors.torch
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from ..errors import InputError
-from ..model import AcousticModel, ModelConfig, save_model
-from ..recordings import Recording, find_recordings
-from ..tokens import NUM_TOKENS, PHONE_ID
+from ..model import AcousticModel, ModelConfig, load_model, save_model
+from ..tokens import NUM_TOKENS
 from .ctc_crf import ctc_crf_loss, estimate_bigram
-from .data import NO_AUGMENTATION, Augmentation, FeatureCache, augment, length_buckets
+from .data import NO_AUGMENTATION, Augmentation, length_buckets
+from .dataset import Batch, DataSet, read_pronunciations
+from .front_end import with_convolutions
 from .g2p import edit_distance
 
 logger = logging.getLogger(__name__)
@@ -59,106 +58,6 @@ class TrainConfig:
     low_weight: tuple[str, ...] = ()  # corpora (folder names) of which a random third is heard an epoch
     seed: int = 1
     checkpoint_minutes: float = 4.0  # wall clock
-
-
-def read_pronunciations(path: Path) -> dict[str, list[int]]:
-    """First pronunciation of each word in a ``word<TAB>PH PH`` file, as phone ids."""
-    pronunciations: dict[str, list[int]] = {}
-    for line in path.read_text().splitlines():
-        word, _, phones = line.partition("\t")
-        if word not in pronunciations:
-            pronunciations[word] = [PHONE_ID[phone] for phone in phones.split()]
-    return pronunciations
-
-
-def phone_targets(recordings: list[Recording], pronunciations: dict[str, list[int]]) -> list[list[int] | None]:
-    """Phone ids of each transcript; None for one with a word that has no pronunciation."""
-    targets: list[list[int] | None] = []
-    for recording in recordings:
-        if all(word in pronunciations for word in recording.words):
-            targets.append([phone for word in recording.words for phone in pronunciations[word]])
-        else:
-            targets.append(None)
-    return targets
-
-
-@dataclass
-class Batch:
-    """Padded features float32 [B, T, 80], lengths in frames [B], targets int64 [B, U], their lengths [B]."""
-
-    frames: Tensor
-    num_frames: Tensor
-    targets: Tensor
-    target_lengths: Tensor
-
-
-class DataSet:
-    """Recordings that have targets, with their features, and on demand those of a distorted copy of each."""
-
-    def __init__(
-        self,
-        folders: list[Path],
-        pronunciations: dict[str, list[int]],
-        cache: Path,
-        step_frames: int,
-        distortion_seed: int | None = None,
-    ) -> None:
-        recordings = find_recordings(folders)
-        features = FeatureCache(recordings, cache)
-        self.distorted = None if distortion_seed is None else FeatureCache(recordings, cache, distortion_seed)
-        targets = phone_targets(recordings, pronunciations)
-        self.features = features
-        self.indices = [
-            index
-            for index, target in enumerate(targets)
-            if target and features.num_frames(index) // 3 >= len(target) and features.num_frames(index) < 3600
-        ]
-        self.targets = targets
-        self.recordings = recordings
-        self.step_frames = step_frames
-        hours = sum(map(features.num_frames, self.indices)) / 360_000
-        logger.info("%d of %d recordings, %.2f hours", len(self.indices), len(recordings), hours)
-
-    def batch(
-        self, indices: list[int], policy: Augmentation, mean: NDArray[np.float32], rng: np.random.Generator
-    ) -> Batch:
-        """Loads and augments the given recordings."""
-        arrays = []
-        for index in indices:
-            features = self.features[index]
-            if self.distorted is not None and rng.random() < policy.distorted:
-                features = self.distorted[index]
-            array = augment(features, policy, mean, rng)
-            target = self.targets[index]
-            assert target is not None
-            if len(array) < 3 * len(target) + 6:  # stretched too far for its labels
-                array = features.astype(np.float32)
-            arrays.append(array)
-        step = self.step_frames
-        longest = -(-max(map(len, arrays)) // step) * step
-        frames = np.zeros((len(arrays), longest, arrays[0].shape[1]), np.float32)
-        for index, array in enumerate(arrays):
-            frames[index, : len(array)] = array
-            frames[index, len(array) :] = array[-1]
-        targets = [self.targets[index] or [] for index in indices]
-        padded = np.zeros((len(targets), max(map(len, targets))), np.int64)
-        for row, labels in zip(padded, targets, strict=True):
-            row[: len(labels)] = labels
-        lengths = [-(-len(array) // step) * step for array in arrays]
-        return Batch(
-            torch.from_numpy(frames),
-            torch.tensor(lengths),
-            torch.from_numpy(padded),
-            torch.tensor([len(t) for t in targets]),
-        )
-
-    def epoch_indices(self, low_weight: tuple[str, ...], rng: np.random.Generator) -> list[int]:
-        """The recordings heard in one epoch: all, but a random third of the low-weight corpora."""
-        return [
-            index
-            for index in self.indices
-            if self.recordings[index].path.parent.name not in low_weight or rng.random() < 1 / 3
-        ]
 
 
 def _prefetch(batches: Iterator[Batch], depth: int = 4) -> Iterator[Batch]:
@@ -192,7 +91,7 @@ class Trainer:
     """One run in ``folder``: ``checkpoint.pt`` (its own; loaded with ``weights_only``), ``log.jsonl``, ``model/``."""
 
     def __init__(
-        self, config: TrainConfig, train: DataSet, dev: DataSet | None, folder: Path, init: Path | None = None
+        self, config: TrainConfig, train: DataSet, dev: DataSet | None, folder: Path, init: AcousticModel | None = None
     ) -> None:
         self.config, self.train_set, self.dev_set, self.folder = config, train, dev, folder
         folder.mkdir(parents=True, exist_ok=True)
@@ -211,7 +110,7 @@ class Trainer:
         self.model.mean.copy_(torch.from_numpy(mean))
         self.model.inverse_stddev.copy_(torch.from_numpy(1 / np.maximum(stddev, 1e-3)))
         if init is not None:
-            self.model.load_state_dict({k: v.float() for k, v in safetensors.torch.load_file(init).items()})
+            self.model.load_state_dict(init.state_dict())
         self.model.to(self.device)
         self.average = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.bigram = estimate_bigram([t for t in (train.targets[i] for i in train.indices) if t], NUM_TOKENS).to(
@@ -439,9 +338,18 @@ def train(
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend, timeout=timedelta(days=1))  # extracting features takes hours
     pronunciations = read_pronunciations(lexicon)
+    model = load_model(init) if init else None
     step = settings.model.frames_per_step
     distortion_seed = settings.seed if settings.augmentation.distorted else None
-    with _first_process_first():  # it fills the cache that the others read
+    with _first_process_first():  # it fills the caches that the others read
         training = DataSet(list(folders), pronunciations, output / "features", step, distortion_seed)
         held_out = DataSet([dev], pronunciations, output / "features", step) if dev else None
-    Trainer(settings, training, held_out, output, init).run(math.inf if max_hours is None else 3600 * max_hours)
+        if model:
+            training.realign(model, pronunciations, output / "targets.json")
+            if settings.model.channels and not model.config.channels:
+                folder = output / "init"
+                if not folder.exists():
+                    channels, policy = settings.model.channels, settings.augmentation
+                    save_model(with_convolutions(model, channels, training, policy, settings.seed), folder)
+                model = load_model(folder)
+    Trainer(settings, training, held_out, output, model).run(math.inf if max_hours is None else 3600 * max_hours)

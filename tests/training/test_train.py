@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from streaming_asr.cli import main
 from streaming_asr.errors import InputError
+from streaming_asr.features import extract
 from streaming_asr.messages import Final
-from streaming_asr.model import AcousticModel, load_model
+from streaming_asr.model import AcousticModel, ModelConfig, ModelState, load_model
 from streaming_asr.ngram import NGram
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import find_recordings, read_samples
+from streaming_asr.tokens import BLANK, NUM_TOKENS, PHONE_ID
+from streaming_asr.training import front_end
+from streaming_asr.training.data import NO_AUGMENTATION
+from streaming_asr.training.dataset import Cut, DataSet, read_pronunciations
 from streaming_asr.training.export import export_model
 from streaming_asr.training.train import TrainConfig, Trainer, read_config, train
 
@@ -95,6 +103,84 @@ def test_a_stopped_run_resumes_to_the_same_weights(corpus: Path, tmp_path: Path)
     whole, pieces = (load_model(tmp_path / name / "model").state_dict() for name in ("whole", "pieces"))
     for name, tensor in whole.items():
         torch.testing.assert_close(pieces[name], tensor, atol=1e-3, rtol=1e-2)
+
+
+class Hears(AcousticModel):
+    """Is surest of one phone in every frame."""
+
+    def __init__(self, phone: str) -> None:
+        super().__init__(ModelConfig(num_layers=1, hidden_size=2))
+        self.phone = phone
+
+    def forward(self, frames: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
+        log_probs = torch.full((1, frames.shape[1] // 3, NUM_TOKENS), -5.0)
+        log_probs[..., BLANK] = -1.0
+        log_probs[..., PHONE_ID[self.phone]] = -0.5
+        return log_probs, state
+
+
+def test_targets_become_the_pronunciations_that_a_model_hears(corpus: Path, tmp_path: Path) -> None:
+    (tmp_path / "lexicon.txt").write_text("ah\tIY\nah\tAH\niy\tIY\ns\tS\n")
+    pronunciations = read_pronunciations(tmp_path / "lexicon.txt")
+    assert pronunciations["ah"] == [[PHONE_ID["IY"]], [PHONE_ID["AH"]]]
+    for phone in ("AH", "IY"):
+        data = DataSet([corpus / "audio"], pronunciations, tmp_path / "features", 6)
+        data.realign(Hears(phone), pronunciations, tmp_path / f"{phone}.json")
+        expected = {"ah": PHONE_ID[phone], "iy": PHONE_ID["IY"], "s": PHONE_ID["S"]}
+        for index in data.indices:
+            assert data.targets[index] == [expected[word] for word in data.recordings[index].words]
+    again = DataSet([corpus / "audio"], pronunciations, tmp_path / "features", 6)
+    again.realign(Hears("S"), pronunciations, tmp_path / "AH.json")  # what is kept is not heard again
+    assert PHONE_ID["AH"] in (again.targets[0] or [])
+
+
+def test_half_a_recording_goes_on_as_another_one_of_the_speaker_with_its_labels(corpus: Path, tmp_path: Path) -> None:
+    data = DataSet([corpus / "audio"], read_pronunciations(corpus / "lexicon.txt"), tmp_path / "features", 6)
+    data.realign(Hears("AH"), read_pronunciations(corpus / "lexicon.txt"), tmp_path / "targets.json")
+    first, second = data.indices[:2]
+    for index in (first, second):
+        data.cuts[index] = [Cut(data.features.num_frames(index) - 50, len(data.targets[index] or []) - 1)]
+    policy = dataclasses.replace(NO_AUGMENTATION, spliced=1.0)
+    mean, rng = np.zeros(80, np.float32), np.random.default_rng(0)
+    data._peers = {data.recordings[first].speaker: [second], data.recordings[second].speaker: [second]}
+    batch = data.batch([first], policy, mean, rng)
+    length = data.features.num_frames(first)
+    assert batch.targets[0].tolist() == [*(data.targets[first] or [])[:-1], (data.targets[second] or [])[-1]]
+    np.testing.assert_array_equal(batch.frames[0, : length - 50], data.features[first][:-50])
+    np.testing.assert_array_equal(batch.frames[0, length - 50 : length], data.features[second][-50:])
+    alone = data.batch([second], policy, mean, rng)  # has no other to go on as
+    assert alone.targets[0].tolist() == data.targets[second]
+
+
+def test_a_run_goes_on_from_another_runs_model(corpus: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**SETTINGS, "epochs": 1}))
+    assert main(arguments(corpus, tmp_path / "first", config)) == 0
+    config.write_text(json.dumps({**SETTINGS, "epochs": 1, "learning_rate": 0, "final_learning_rate": 0}))
+    assert main([*arguments(corpus, tmp_path / "second", config), "--init", str(tmp_path / "first" / "model")]) == 0
+    first, second = (load_model(tmp_path / name / "model").state_dict() for name in ("first", "second"))
+    for name, tensor in first.items():
+        torch.testing.assert_close(second[name], tensor)
+
+
+def test_convolutions_take_the_place_of_a_linear_layer(
+    corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(front_end, "STEPS", 100)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**SETTINGS, "epochs": 1}))
+    assert main(arguments(corpus, tmp_path / "first", config)) == 0
+    settings = {**SETTINGS, "epochs": 1, "learning_rate": 0, "final_learning_rate": 0}
+    config.write_text(json.dumps({**settings, "model": {"num_layers": 1, "hidden_size": 32, "channels": 8}}))
+    assert main([*arguments(corpus, tmp_path / "second", config), "--init", str(tmp_path / "first" / "model")]) == 0
+    first, second = (load_model(tmp_path / name / "model") for name in ("first", "second"))
+    assert second.config.channels == 8
+    frames = torch.from_numpy(extract(read_samples(find_recordings([corpus / "audio"])[0].path)))[None, :60]
+    with torch.inference_mode():
+        before, after = (model(frames, model.initial_state(1))[0] for model in (first, second))
+    assert float((after - before).abs().mean()) < 0.75 * float((before - before.mean(1, keepdim=True)).abs().mean())
+    for name, tensor in first.layers.state_dict().items():
+        torch.testing.assert_close(second.layers.state_dict()[name], tensor)
 
 
 def test_two_processes_train_together(corpus: Path, tmp_path: Path) -> None:

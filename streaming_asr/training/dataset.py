@@ -1,0 +1,197 @@
+"""Owns what a step of training gets: recordings with the phones of their transcripts, augmented, in batches.
+
+At first the usual pronunciation of each word is taken. A trained model can say which was said, and in which pauses
+recordings can be cut and spliced. Knows neither the objective nor the loop.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..model import AcousticModel
+from ..recordings import Recording, find_recordings
+from ..tokens import PHONE_ID
+from .alignment import find_pauses, viterbi
+from .data import Augmentation, FeatureCache, Half, augment
+
+logger = logging.getLogger(__name__)
+
+PEERS_TRIED = 4  # recordings of the same speaker of which the one that fits best ends a spliced one
+LENGTH_TOLERANCE = 150  # frames by which a spliced recording may be longer or shorter, so that batches stay as planned
+
+
+def read_pronunciations(path: Path) -> dict[str, list[list[int]]]:
+    """The pronunciations of each word in a ``word<TAB>PH PH`` file, the usual one first, as phone ids."""
+    pronunciations: dict[str, list[list[int]]] = {}
+    for line in path.read_text().splitlines():
+        word, _, phones = line.partition("\t")
+        ids = [PHONE_ID[phone] for phone in phones.split()]
+        if ids not in (known := pronunciations.setdefault(word, [])):
+            known.append(ids)
+    return pronunciations
+
+
+def phone_targets(recordings: list[Recording], pronunciations: dict[str, list[list[int]]]) -> list[list[int] | None]:
+    """Phone ids of each transcript, of the usual pronunciations; None for one with a word that has none."""
+    targets: list[list[int] | None] = []
+    for recording in recordings:
+        if all(word in pronunciations for word in recording.words):
+            targets.append([phone for word in recording.words for phone in pronunciations[word][0]])
+        else:
+            targets.append(None)
+    return targets
+
+
+@dataclass
+class Batch:
+    """Padded features float32 [B, T, 80], lengths in frames [B], targets int64 [B, U], their lengths [B]."""
+
+    frames: Tensor
+    num_frames: Tensor
+    targets: Tensor
+    target_lengths: Tensor
+
+
+class Cut(NamedTuple):
+    """A frame of a recording in a pause, and how many phones of its target were said before."""
+
+    frame: int
+    num_phones: int
+
+
+class DataSet:
+    """Recordings that have targets, with their features, and on demand those of a distorted copy of each."""
+
+    def __init__(
+        self,
+        folders: list[Path],
+        pronunciations: dict[str, list[list[int]]],
+        cache: Path,
+        step_frames: int,
+        distortion_seed: int | None = None,
+    ) -> None:
+        recordings = find_recordings(folders)
+        features = FeatureCache(recordings, cache)
+        self.distorted = None if distortion_seed is None else FeatureCache(recordings, cache, distortion_seed)
+        targets = phone_targets(recordings, pronunciations)
+        self.features = features
+        self.indices = [
+            index
+            for index, target in enumerate(targets)
+            if target and features.num_frames(index) // 3 >= len(target) and features.num_frames(index) < 3600
+        ]
+        self.targets = targets
+        self.cuts: dict[int, list[Cut]] = {}  # of recordings that have any
+        self._peers: dict[str, list[int]] = {}  # recordings with cuts of each speaker
+        self.recordings = recordings
+        self.step_frames = step_frames
+        hours = sum(map(features.num_frames, self.indices)) / 360_000
+        logger.info("%d of %d recordings, %.2f hours", len(self.indices), len(recordings), hours)
+
+    def batch(
+        self, indices: list[int], policy: Augmentation, mean: NDArray[np.float32], rng: np.random.Generator
+    ) -> Batch:
+        """Loads and augments the given recordings."""
+        arrays, targets = [], list[list[int]]()
+        for index in indices:
+            source = self.features
+            if self.distorted is not None and rng.random() < policy.distorted:
+                source = self.distorted
+            features, target = source[index], self.targets[index]
+            assert target is not None
+            if index in self.cuts and rng.random() < policy.spliced:
+                features, target = self._spliced(index, source, target, rng)
+            array = augment(features, policy, mean, rng)
+            if len(array) < 3 * len(target) + 6:  # stretched too far for its labels
+                array = features.astype(np.float32)
+            arrays.append(array)
+            targets.append(target)
+        step = self.step_frames
+        longest = -(-max(map(len, arrays)) // step) * step
+        frames = np.zeros((len(arrays), longest, arrays[0].shape[1]), np.float32)
+        for index, array in enumerate(arrays):
+            frames[index, : len(array)] = array
+            frames[index, len(array) :] = array[-1]
+        padded = np.zeros((len(targets), max(map(len, targets))), np.int64)
+        for row, labels in zip(padded, targets, strict=True):
+            row[: len(labels)] = labels
+        lengths = [-(-len(array) // step) * step for array in arrays]
+        return Batch(
+            torch.from_numpy(frames),
+            torch.tensor(lengths),
+            torch.from_numpy(padded),
+            torch.tensor([len(t) for t in targets]),
+        )
+
+    def _spliced(
+        self, index: int, source: FeatureCache, target: list[int], rng: np.random.Generator
+    ) -> tuple[Half, list[int]]:
+        """A recording up to one of its cuts, and from there on another one of the speaker, of about the same length.
+
+        What is heard no longer tells what follows: the network cannot learn the sentences of the few transcripts.
+        """
+        cut = self.cuts[index][rng.integers(len(self.cuts[index]))]
+        rest = source.num_frames(index) - cut.frame
+        peers = self._peers[self.recordings[index].speaker]
+        others = [peers[chosen] for chosen in rng.integers(len(peers), size=PEERS_TRIED)]
+        ends = [(other, end) for other in others if other != index for end in self.cuts[other]]
+        misfit, other, end = min(
+            ((abs(source.num_frames(other) - end.frame - rest), other, end) for other, end in ends),
+            default=(LENGTH_TOLERANCE + 1, index, cut),
+        )
+        if misfit > LENGTH_TOLERANCE:
+            return source[index], target
+        joined = np.concatenate((source[index][: cut.frame], source[other][end.frame :]))
+        return joined, target[: cut.num_phones] + (self.targets[other] or [])[end.num_phones :]
+
+    def realign(self, model: AcousticModel, pronunciations: dict[str, list[list[int]]], cache: Path) -> None:
+        """Lets ``model`` say which pronunciations were said, and where recordings can be cut; kept in ``cache``."""
+        if not cache.exists():
+            heard = {index: self._hear(model, index, pronunciations) for index in self.indices}
+            part = cache.with_suffix(".part")
+            part.write_text(json.dumps({index: found for index, found in heard.items() if found}))
+            os.replace(part, cache)
+        changed = 0
+        for name, (target, cuts) in json.loads(cache.read_text()).items():
+            index = int(name)
+            changed += self.targets[index] != target
+            self.targets[index] = target
+            if cuts:
+                self.cuts[index] = [Cut(*cut) for cut in cuts]
+                self._peers.setdefault(self.recordings[index].speaker, []).append(index)
+        logger.info("%d recordings have another pronunciation of a word than the usual one", changed)
+
+    def _hear(
+        self, model: AcousticModel, index: int, pronunciations: dict[str, list[list[int]]]
+    ) -> tuple[list[int], list[Cut]] | None:
+        frames = self.features[index].astype(np.float32)
+        frames = np.concatenate((frames, np.repeat(frames[-1:], -len(frames) % self.step_frames, axis=0)))
+        with torch.inference_mode():
+            log_probs, _ = model(torch.from_numpy(frames)[None], model.initial_state(1))
+        words = [pronunciations[word] for word in self.recordings[index].words]
+        spans = viterbi(log_probs[0].numpy(), words)
+        if spans is None:
+            return None
+        said = [variants[span.pronunciation] for variants, span in zip(words, spans, strict=True)]
+        num_phones = list(itertools.accumulate(map(len, said), initial=0))
+        pauses = find_pauses(self.features[index], spans, self.step_frames // model.config.outputs_per_step)
+        return list(itertools.chain(*said)), [Cut(pause.frame, num_phones[pause.num_words]) for pause in pauses]
+
+    def epoch_indices(self, low_weight: tuple[str, ...], rng: np.random.Generator) -> list[int]:
+        """The recordings heard in one epoch: all, but a random third of the low-weight corpora."""
+        return [
+            index
+            for index in self.indices
+            if self.recordings[index].path.parent.name not in low_weight or rng.random() < 1 / 3
+        ]
