@@ -4,7 +4,8 @@ Knows nothing of audio, of features, or of when an utterance ends. Token passing
 (Hannun et al. 2014; Collobert et al. 2016): a token is (tree node, language model state, last phone if at the
 root), with one score for paths that end in blank and one for paths that end in a phone. When a path enters the
 last phone of a word, a copy of it, with the word scored, goes to the root. Finished words are links in an arena of
-fixed size; what all tokens agree on moves out of it into the history, and is stable from then on.
+fixed size; what all tokens agree on moves out of it into the history, and is stable from then on. Words that only one
+stream knows are in an `Overlay`, a second tree from the same root.
 
 A stream is one int32 array, so that compiled code takes many of them by address in a single call without the
 GIL. Its sections, B = beam, A = arena, H = history capacity:
@@ -15,8 +16,10 @@ Entry 2 i of a token section is the path of token i that ends in blank, entry 2 
 from __future__ import annotations
 
 import math
+import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,7 +31,7 @@ from numba.np.numpy_support import carray
 from numpy.typing import NDArray
 
 from streaming_asr.errors import InputError
-from streaming_asr.lexicon import ROOT, LexiconTree
+from streaming_asr.lexicon import ROOT, Lexicon, LexiconTree
 from streaming_asr.ngram import NGram, ngram_score, vocabulary_fingerprint
 from streaming_asr.tokens import BLANK, NUM_TOKENS, PHONES
 
@@ -43,6 +46,9 @@ SMALLEST_ARENA = 64
 FIRST_HISTORY = 64
 NBEST_FOR_CONFIDENCE = 16
 MOST_RANKED = 300  # paths looked at for these, since many have the same words
+MAX_OVERLAY_PRONUNCIATIONS = 300
+MAX_THREADS = 8  # by default
+MIN_STREAMS_A_THREAD = 4  # fewer are not worth waking one for
 
 
 @dataclass(frozen=True)
@@ -104,14 +110,63 @@ class Hypothesis:
         return [word.word_id for word in self.words]
 
 
+class Overlay:
+    """Words beside the lexicon, W, W + 1, …, in a tree of their own; never changes, so that states may share it.
+
+    Tokens in it have its nodes' numbers plus K, the number of nodes of the lexicon's tree. To the language model each
+    of its words is ``<unk>``.
+    """
+
+    def __init__(self, lexicon: Lexicon, scores: NDArray[np.float32]) -> None:
+        """``scores`` [O]: of each word as a unigram, weighted, with any bonus; they take the place of ``<unk>``'s.
+
+        :raises InputError: there is no word, more than 300 pronunciations, or not one finite score a word.
+        """
+        arrays = LexiconTree.build(lexicon, scores).arrays
+        if len(lexicon.pronunciation_word) > MAX_OVERLAY_PRONUNCIATIONS:
+            raise InputError(f"there may be {MAX_OVERLAY_PRONUNCIATIONS} pronunciations of words beside the lexicon")
+        self.words = lexicon.words
+        self.most_ends = int(np.diff(arrays.first_end).max())
+        self._block = np.concatenate(
+            [
+                np.array([len(arrays.phone), len(arrays.end_word), len(scores)], np.int32),
+                arrays.first_child,
+                arrays.first_end,
+                arrays.phone.astype(np.int32),
+                arrays.look_ahead.view(np.int32),
+                arrays.end_word,
+                scores.astype(np.float32).view(np.int32),
+            ]
+        )
+        self.address = int(self._block.ctypes.data)
+
+
+_NO_OVERLAY = np.array([1, 0, 0, 1, 1, 0, 0, 0, 0], np.int32)  # a root
+
+
 class DecoderState:
     """The search of one stream; made by `Decoder.start`, changed by one thread at a time."""
 
-    __slots__ = ("block", "bonus")
+    __slots__ = ("_block", "address", "bonus", "bonus_address", "overlay", "overlay_address")
 
-    def __init__(self, block: NDArray[np.int32], bonus: NDArray[np.float32] | None) -> None:
+    def __init__(
+        self, block: NDArray[np.int32], bonus: NDArray[np.float32] | None, overlay: Overlay | None = None
+    ) -> None:
         self.block = block
         self.bonus = bonus
+        self.bonus_address = 0 if bonus is None else int(bonus.ctypes.data)
+        self.overlay = overlay
+        self.overlay_address = int(_NO_OVERLAY.ctypes.data) if overlay is None else overlay.address
+
+    @property
+    def block(self) -> NDArray[np.int32]:
+        """The stream's array; see the module's docstring."""
+        return self._block
+
+    @block.setter
+    def block(self, block: NDArray[np.int32]) -> None:
+        self._block = block
+        self.address = int(block.ctypes.data)
 
     @property
     def num_frames(self) -> int:
@@ -130,7 +185,7 @@ class DecoderState:
 
     def copy(self) -> DecoderState:
         """An independent state that continues from here."""
-        return DecoderState(self.block.copy(), self.bonus)
+        return DecoderState(self.block.copy(), self.bonus, self.overlay)
 
 
 class _Stream(NamedTuple):
@@ -156,6 +211,17 @@ class _Stream(NamedTuple):
     history_start: Any
     history_end: Any  # of the last word: not known yet
     history_acoustic: Any  # float32
+
+
+class _Own(NamedTuple):
+    """An overlay's block, taken apart. N nodes, E word ends, O words."""
+
+    first_child: Any  # [N + 1]
+    first_end: Any  # [N + 1]
+    phone: Any  # [N]
+    look_ahead: Any  # float32 [N]
+    end_word: Any  # [E]; from 0
+    score: Any  # float32 [O]
 
 
 class _Scratch(NamedTuple):
@@ -192,7 +258,9 @@ class _Search(NamedTuple):
     blank_skip: float  # log
     start_state: int
     eos: int
+    unk: int
     num_words: int
+    num_nodes: int
     arc_score: NDArray[np.float32]  # [K]; weighted look-ahead of a node minus that of its parent
 
 
@@ -243,6 +311,27 @@ def _stream_at(address: Any, beam: Any, arena: Any) -> Any:
     header = carray(_pointer(address), (HEADER,), np.int32)
     size = HEADER + 15 * beam + 5 * arena + 4 * np.int64(header[HISTORY_CAPACITY])
     return _sections(carray(_pointer(address), (size,), np.int32), beam, arena)
+
+
+@njit(nogil=True, cache=True)
+def _overlay_at(address: Any) -> Any:
+    header = carray(_pointer(address), (3,), np.int32)
+    nodes: Any = np.int64(header[0])
+    a = 3 + nodes + 1
+    b = a + nodes + 1
+    c = b + nodes
+    d = c + nodes
+    e = d + np.int64(header[1])
+    end: Any = e + np.int64(header[2])
+    block = carray(_pointer(address), (end,), np.int32)
+    return _Own(
+        block[3:a],
+        block[a:b],
+        block[b:c],
+        block[c:d].view(np.float32),
+        block[d:e],
+        block[e:end].view(np.float32),
+    )
 
 
 @njit(nogil=True, cache=True)
@@ -511,7 +600,65 @@ def _blank_frame(v: Any, blank: Any) -> None:
 
 
 @njit(nogil=True, cache=True)
-def _frame(v: Any, s: Any, search: Any, tree: Any, lm: Any, bonus: Any, log_probs: Any) -> None:
+def _own_word(search: Any, lm: Any, own: Any, lm_state: Any, end: Any) -> Any:
+    """The word of an end in the overlay, its score after ``lm_state``, and the state after it."""
+    word = np.int64(own.end_word[end])
+    log_prob, next_state = ngram_score(lm, lm_state, search.unk)
+    context = search.lm_weight * (log_prob - lm.unigram_log_prob[search.unk])
+    return search.num_words + word, own.score[word] + context + search.word_score, next_state
+
+
+@njit(nogil=True, cache=True)
+def _extend_into_overlay(
+    v: Any, s: Any, search: Any, lm: Any, own: Any, log_probs: Any, i: Any, best: Any, floor: Any
+) -> Any:
+    """Offers what token ``i``, at the root or in the overlay, brings forth there; returns the new best and floor."""
+    frame = v.header[FRAME]
+    limit = np.float32(search.beam_threshold)
+    at_root = v.node[i] == ROOT
+    node = np.int64(ROOT) if at_root else np.int64(v.node[i]) - search.num_nodes
+    lm_state = np.int64(v.lm_state[i])
+    last_phone = np.int64(v.phone[i])
+    a = 2 * i
+    stronger: Any = a if v.score[a] >= v.score[a + 1] else a + 1
+    for child in range(np.int64(own.first_child[node]), np.int64(own.first_child[node + 1])):
+        phone = np.int64(own.phone[child])
+        if log_probs[phone] < search.token_threshold:
+            continue
+        source = a if phone == last_phone else stronger
+        score = v.score[source] + log_probs[phone] + own.look_ahead[child] - own.look_ahead[node]
+        if score < floor:
+            continue
+        link = v.link[source]
+        if at_root:
+            start = frame
+            previous_end = v.last[source]
+            acoustic = log_probs[phone]
+        else:
+            start = v.start[source]
+            previous_end = v.previous_end[source]
+            acoustic = v.acoustic[source] + log_probs[phone]
+        if own.first_child[child] < own.first_child[child + 1]:
+            if score > best:
+                best = score
+                floor = max(floor, best - limit)
+            c = _candidate(s, search.num_nodes + child, lm_state, phone)
+            _offer(s, 2 * c + 1, score, link, -1, start, previous_end, frame, acoustic)
+        for end in range(np.int64(own.first_end[child]), np.int64(own.first_end[child + 1])):
+            word, gain, next_state = _own_word(search, lm, own, lm_state, end)
+            total = np.float32(score - own.look_ahead[child] + gain)
+            if total < floor:
+                continue
+            if total > best:
+                best = total
+                floor = max(floor, best - limit)
+            c = _candidate(s, ROOT, next_state, phone)
+            _offer(s, 2 * c + 1, total, link, word, start, previous_end, frame, acoustic)
+    return best, floor
+
+
+@njit(nogil=True, cache=True)
+def _frame(v: Any, s: Any, search: Any, tree: Any, lm: Any, bonus: Any, own: Any, log_probs: Any) -> None:
     """One full update; ``log_probs`` [V]. The arena has room for one link a token."""
     frame = v.header[FRAME]
     alive = np.int64(v.header[NUM_ALIVE])
@@ -556,6 +703,10 @@ def _frame(v: Any, s: Any, search: Any, tree: Any, lm: Any, bonus: Any, log_prob
             acoustic = v.acoustic[a + 1] + (np.float32(0.0) if at_root else log_probs[last_phone])
             _offer(s, 2 * c + 1, score, v.link[a + 1], -1, v.start[a + 1], v.previous_end[a + 1], frame, acoustic)
 
+        if own.end_word.shape[0] > 0 and (at_root or node >= search.num_nodes):
+            best, floor = _extend_into_overlay(v, s, search, lm, own, log_probs, i, best, floor)
+            if not at_root:
+                continue
         if tree.child_mask[node] & allowed == 0 or v.score[stronger] + likeliest < floor:
             continue  # the look-ahead only ever lowers a score
         for child in range(np.int64(tree.first_child[node]), np.int64(tree.first_child[node + 1])):
@@ -634,7 +785,7 @@ def _frame(v: Any, s: Any, search: Any, tree: Any, lm: Any, bonus: Any, log_prob
 
 @njit(nogil=True, cache=True)
 def _step_many(
-    addresses: Any, bonus_addresses: Any, log_probs: Any, first: Any, end: Any, missing: Any,
+    addresses: Any, bonus_addresses: Any, overlays: Any, log_probs: Any, first: Any, end: Any, missing: Any,
     s: Any, search: Any, tree: Any, lm: Any,
 ) -> None:  # fmt: skip
     """Steps stream b over frames first[b] .. end[b] of ``log_probs`` [B, T, V].
@@ -645,6 +796,7 @@ def _step_many(
         v = _stream_at(addresses[b], search.beam, search.arena)
         bonus_size = search.num_words if bonus_addresses[b] != 0 else 0
         bonus = carray(_pointer(bonus_addresses[b]), (bonus_size,), np.float32)
+        own = _overlay_at(overlays[b])
         missing[b] = 0
         while first[b] < end[b]:
             frame = log_probs[b, first[b]]
@@ -655,13 +807,13 @@ def _step_many(
                     missing[b] = _make_room(v, s, search.arena)
                     if missing[b] > 0:
                         break
-                _frame(v, s, search, tree, lm, bonus, frame)
+                _frame(v, s, search, tree, lm, bonus, own, frame)
             first[b] += 1
 
 
 @njit(nogil=True, cache=True)
 def _rank(
-    address: Any, bonus_address: Any, final: Any, s: Any, search: Any, tree: Any, lm: Any,
+    address: Any, bonus_address: Any, overlay: Any, final: Any, s: Any, search: Any, tree: Any, lm: Any,
     scores: Any, paths: Any, words: Any,
 ) -> Any:  # fmt: skip
     """Lists the hypotheses: score, path, and the word it completes now, or -1; returns how many, and the stable words.
@@ -672,12 +824,17 @@ def _rank(
     v = _stream_at(address, search.beam, search.arena)
     bonus_size = search.num_words if bonus_address != 0 else 0
     bonus = carray(_pointer(bonus_address), (bonus_size,), np.float32)
+    own = _overlay_at(overlay)
     count = 0
     for i in range(np.int64(v.header[NUM_ALIVE])):
         path = 2 * i if v.score[2 * i] >= v.score[2 * i + 1] else 2 * i + 1
         node = np.int64(v.node[i])
         lm_state = np.int64(v.lm_state[i])
-        first, end = np.int64(tree.first_end[node]), np.int64(tree.first_end[node + 1])
+        own_node = node - search.num_nodes  # below 0: in the lexicon's tree
+        if own_node >= 0:
+            first, end = np.int64(own.first_end[own_node]), np.int64(own.first_end[own_node + 1])
+        else:
+            first, end = np.int64(tree.first_end[node]), np.int64(tree.first_end[node + 1])
         if node == ROOT or (first == end and not final):
             scores[count] = v.score[path]
             if final:
@@ -689,13 +846,17 @@ def _rank(
         if not final:
             continue
         for at in range(first, end):
-            word = np.int64(tree.end_word[at])
-            log_prob, next_state = ngram_score(lm, lm_state, word)
-            score = v.score[path] + search.lm_weight * (log_prob - tree.look_ahead[node]) + search.word_score
+            if own_node >= 0:
+                word, gain, next_state = _own_word(search, lm, own, lm_state, at)
+                score = v.score[path] - own.look_ahead[own_node] + gain
+            else:
+                word = np.int64(tree.end_word[at])
+                log_prob, next_state = ngram_score(lm, lm_state, word)
+                score = v.score[path] + search.lm_weight * (log_prob - tree.look_ahead[node]) + search.word_score
+                if bonus_size > 0:
+                    score += bonus[word]
             log_prob, next_state = ngram_score(lm, next_state, search.eos)
             score += search.lm_weight * log_prob
-            if bonus_size > 0:
-                score += bonus[word]
             scores[count] = score
             paths[count] = path
             words[count] = word
@@ -778,6 +939,47 @@ def _agreement(address: Any, path: Any, s: Any, search: Any, share: Any) -> None
         share[at] /= share[0]
 
 
+class _Found(NamedTuple):
+    """The best path of each of B streams, with room for R words."""
+
+    num_words: Any  # int64 [B], as all of these
+    num_history: Any
+    num_stable: Any
+    score: Any  # float32 [B]
+    traced: Any  # int32 [B, 3, R], as `_trace` writes it; nothing if R is too small
+    acoustic: Any  # float32 [B, R]
+    share: Any  # float64 [B, R + 1], as `_agreement` writes it
+
+    @classmethod
+    def empty(cls, num_streams: int, room: int) -> _Found:
+        """Room to be written to."""
+        counts = np.empty((3, num_streams), np.int64)
+        traced = np.empty((num_streams, 3, room), np.int32)
+        acoustic = np.empty((num_streams, room), np.float32)
+        share = np.empty((num_streams, room + 1))
+        return cls(counts[0], counts[1], counts[2], np.empty(num_streams, np.float32), traced, acoustic, share)
+
+
+@njit(nogil=True, cache=True)
+def _best_many(addresses: Any, overlays: Any, found: Any, s: Any, search: Any, tree: Any, lm: Any) -> None:
+    scores = np.empty(search.beam, np.float32)
+    paths = np.empty(search.beam, np.int32)
+    words = np.empty(search.beam, np.int32)
+    for b in range(addresses.shape[0]):
+        v = _stream_at(addresses[b], search.beam, search.arena)
+        count, stable = _rank(addresses[b], 0, overlays[b], False, s, search, tree, lm, scores, paths, words)
+        best = np.argmax(scores[:count])
+        path = np.int64(paths[best])
+        found.score[b] = scores[best]
+        found.num_stable[b] = stable
+        found.num_history[b] = np.int64(v.header[NUM_HISTORY])
+        found.num_words[b] = _trace(
+            addresses[b], path, -1, search.beam, search.arena, found.traced[b], found.acoustic[b]
+        )
+        if found.num_words[b] <= found.acoustic.shape[1]:
+            _agreement(addresses[b], path, s, search, found.share[b])
+
+
 @njit(nogil=True, cache=True)
 def _commit(address: Any, path: Any, num_words: Any, s: Any, search: Any) -> Any:
     """Drops every path that does not begin with the first ``num_words`` words of ``path``.
@@ -849,7 +1051,10 @@ class Decoder:
     :raises InputError: the tree and the language model are not of the same words.
     """
 
-    def __init__(self, tree: LexiconTree, ngram: NGram, options: DecoderOptions | None = None) -> None:
+    def __init__(
+        self, tree: LexiconTree, ngram: NGram, options: DecoderOptions | None = None, max_threads: int | None = None
+    ) -> None:
+        """``max_threads``: that share the streams of a step; None: one a processor, 8 at most."""
         options = options or DecoderOptions()
         if len(tree.words) != ngram.num_words:
             raise InputError(f"the lexicon has {len(tree.words)} words, the language model {ngram.num_words}")
@@ -870,7 +1075,7 @@ class Decoder:
         self._search = _Search(
             beam=options.beam,
             arena=max(LINKS_A_TOKEN * options.beam, SMALLEST_ARENA),
-            max_fanout=2 + int(fanout.max()),
+            max_fanout=2 + int(fanout.max()) + NUM_TOKENS + MAX_OVERLAY_PRONUNCIATIONS,
             beam_threshold=float(options.beam_threshold),
             lm_weight=float(options.lm_weight),
             word_score=float(options.word_score),
@@ -878,13 +1083,19 @@ class Decoder:
             blank_skip=math.log(threshold) if threshold <= 1 else math.inf,
             start_state=ngram.start_state,
             eos=ngram.eos,
+            unk=ngram.unk,
             num_words=ngram.num_words,
+            num_nodes=tree.num_nodes,
             arc_score=arc_score,
         )
-        self._threads = threading.local()
+        self._scratches = threading.local()
+        self._num_threads = max_threads or min(MAX_THREADS, os.cpu_count() or 1)
+        self._helpers = ThreadPoolExecutor(max(1, self._num_threads - 1), "search")
 
-    def start(self, bonus: NDArray[np.float32] | None = None) -> DecoderState:
+    def start(self, bonus: NDArray[np.float32] | None = None, overlay: Overlay | None = None) -> DecoderState:
         """A state before the first frame; ``bonus`` [W] is added to the score of each word as it ends.
+
+        The words of ``overlay`` are searched for beside those of the lexicon.
 
         :raises InputError: the bonus is not one finite float32 a word.
         """
@@ -902,7 +1113,7 @@ class Decoder:
         v.score[1] = IMPOSSIBLE
         v.link[:2] = -1
         v.last[:2] = -1
-        return DecoderState(block, bonus)
+        return DecoderState(block, bonus, overlay)
 
     def step(self, state: DecoderState, log_probs: NDArray[np.float32]) -> None:
         """Searches on over ``log_probs`` [T, V]; how frames are split into calls changes nothing.
@@ -917,7 +1128,7 @@ class Decoder:
         log_probs: NDArray[np.float32],
         num_frames: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> None:
-        """Steps several streams in one call without the GIL; ``log_probs`` [B, T, V].
+        """Steps several streams at once, without the GIL, on all threads; ``log_probs`` [B, T, V].
 
         Of stream b only the first ``num_frames[b]`` frames count (default: all T); no state may occur twice.
 
@@ -936,13 +1147,19 @@ class Decoder:
                 raise InputError(f"num_frames must be 0 to {log_probs.shape[1]}")
         if not np.isfinite(log_probs).all():
             raise InputError("log_probs must be finite")
+        self._share_out(len(states), lambda part: self._step_part(states[part], log_probs[part], end[part]))
+
+    def _step_part(
+        self, states: Sequence[DecoderState], log_probs: NDArray[np.float32], end: NDArray[np.int64]
+    ) -> None:
         first = np.zeros(len(states), np.int64)
         missing = np.zeros(len(states), np.int64)
-        bonus = np.array([_address(state.bonus) for state in states], np.int64)
+        bonus = np.array([state.bonus_address for state in states], np.int64)
+        overlays = np.array([state.overlay_address for state in states], np.int64)
         while (first < end).any():
-            addresses = np.array([_address(state.block) for state in states], np.int64)
+            addresses = np.array([state.address for state in states], np.int64)
             _step_many(
-                addresses, bonus, log_probs, first, end, missing,
+                addresses, bonus, overlays, log_probs, first, end, missing,
                 self._scratch(), self._search, self.tree.arrays, self.ngram.arrays,
             )  # fmt: skip
             for state, room in zip(states, missing.tolist(), strict=True):
@@ -950,15 +1167,43 @@ class Decoder:
 
     def best(self, state: DecoderState) -> Hypothesis:
         """The best hypothesis so far, without the word being spoken unless it could end here; changes nothing."""
-        scores, paths, _, stable = self._ranked(state, final=False)
-        best = int(np.argmax(scores))
-        path = int(paths[best])
-        decoded = _decoded(*self._traced(state, path))
-        num_history = int(state.block[NUM_HISTORY])
-        share = np.empty(len(decoded) - num_history + 1)
-        _agreement(_address(state.block), path, self._scratch(), self._search, share)
-        agreement = [1.0] * num_history + share[1:].tolist()
-        return Hypothesis(decoded, self._total(state, scores[best]), stable, share[-1], agreement)
+        return self.best_many([state])[0]
+
+    def best_many(self, states: Sequence[DecoderState]) -> list[Hypothesis]:
+        """`best` of several streams at once, on all threads."""
+        addresses = np.array([state.address for state in states], np.int64)
+        overlays = np.array([state.overlay_address for state in states], np.int64)
+        found = _Found.empty(len(states), 64)
+
+        def find(part: slice) -> None:
+            _best_many(
+                addresses[part], overlays[part], _Found(*(array[part] for array in found)),
+                self._scratch(), self._search, self.tree.arrays, self.ngram.arrays,
+            )  # fmt: skip
+
+        self._share_out(len(states), find)
+        most = int(found.num_words.max(initial=0))
+        if most > found.acoustic.shape[1]:
+            found = _Found.empty(len(states), most)
+            self._share_out(len(states), find)
+        hypotheses = []
+        for row, (state, num_words, num_history, stable) in enumerate(
+            zip(states, found.num_words.tolist(), found.num_history.tolist(), found.num_stable.tolist(), strict=True)
+        ):
+            decoded = _decoded(found.traced[row, :, :num_words], found.acoustic[row, :num_words])
+            share = found.share[row, 1 : num_words - num_history + 1].tolist()
+            total = self._total(state, found.score[row])
+            hypotheses.append(Hypothesis(decoded, total, stable, [1.0, *share][-1], [1.0] * num_history + share))
+        return hypotheses
+
+    def _share_out(self, count: int, work: Callable[[slice], None]) -> None:
+        """Does ``work`` on streams 0 .. ``count``, in as many parts as there are threads for."""
+        size = max(-(-count // self._num_threads), MIN_STREAMS_A_THREAD)
+        own, *parts = [slice(at, at + size) for at in range(0, count, size)] or [slice(0)]
+        others = [self._helpers.submit(work, part) for part in parts]
+        work(own)
+        for other in others:
+            other.result()
 
     def commit(self, state: DecoderState, num_words: int) -> int:
         """Makes the first ``num_words`` words of `best` stable now, dropping all paths without them.
@@ -971,7 +1216,7 @@ class Decoder:
         if num_words <= stable:
             return stable
         while True:
-            room = int(_commit(_address(state.block), path, num_words, self._scratch(), self._search))
+            room = int(_commit(state.address, path, num_words, self._scratch(), self._search))
             if not room:
                 return self._ranked(state, final=False)[3]
             self._grow_history(state, room)
@@ -1016,11 +1261,11 @@ class Decoder:
         self.step(state, np.full((2, NUM_TOKENS), -math.log(NUM_TOKENS), np.float32))
         self.commit(state, 1)
         self.best(state)
-        _commit(_address(state.block), 0, 0, self._scratch(), self._search)
+        _commit(state.address, 0, 0, self._scratch(), self._search)
         self.finish(state)
 
     def _scratch(self) -> _Scratch:
-        scratch: _Scratch | None = getattr(self._threads, "scratch", None)
+        scratch: _Scratch | None = getattr(self._scratches, "scratch", None)
         if scratch is None:
             search = self._search
             size = 4 * search.beam + search.max_fanout
@@ -1047,7 +1292,7 @@ class Decoder:
                 np.zeros(search.arena + 1, np.int64),
                 integers(search.arena + 1),
             )
-            self._threads.scratch = scratch
+            self._scratches.scratch = scratch
         return scratch
 
     def _sections(self, block: NDArray[np.int32]) -> _Stream:
@@ -1068,10 +1313,11 @@ class Decoder:
     def _ranked(
         self, state: DecoderState, final: bool
     ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], int]:
-        size = state.num_tokens * self._most_ends
+        most_ends = self._most_ends if state.overlay is None else max(self._most_ends, state.overlay.most_ends)
+        size = state.num_tokens * most_ends
         scores, paths, words = np.empty(size, np.float32), np.empty(size, np.int32), np.empty(size, np.int32)
         count, stable = _rank(
-            _address(state.block), _address(state.bonus), final,
+            state.address, state.bonus_address, state.overlay_address, final,
             self._scratch(), self._search, self.tree.arrays, self.ngram.arrays, scores, paths, words,
         )  # fmt: skip
         return scores[:count], paths[:count], words[:count], int(stable)
@@ -1092,14 +1338,10 @@ class Decoder:
         room = 64
         while True:
             traced, acoustic = np.empty((3, room), np.int32), np.empty(room, np.float32)
-            count = int(_trace(_address(state.block), path, word, search.beam, search.arena, traced, acoustic))
+            count = int(_trace(state.address, path, word, search.beam, search.arena, traced, acoustic))
             if count <= room:
                 return traced[:, :count], acoustic[:count]
             room = count
-
-
-def _address(array: NDArray[Any] | None) -> int:
-    return 0 if array is None else array.ctypes.data
 
 
 def _decoded(traced: NDArray[np.int32], acoustic: NDArray[np.float32]) -> list[DecodedWord]:

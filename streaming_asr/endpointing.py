@@ -10,11 +10,9 @@ from .messages import Endpointing
 
 @dataclass(frozen=True)
 class EndpointRule:
-    """Ends an utterance when all of its conditions hold. Seconds throughout."""
+    """Ends an utterance that has words when all of its conditions hold. Seconds throughout."""
 
-    must_contain_words: bool
-    silence_seconds: float = 0.0  # since the last sign of speech from the model and from the VAD
-    model_silence_seconds: float = 0.0  # since the model's last token, whatever the VAD says (noise keeps it busy)
+    silence_seconds: float = 0.0  # since the model's last token; a VAD takes the room's noise for voice
     utterance_seconds: float = 0.0  # since the first word's start
 
 
@@ -23,7 +21,6 @@ class Silence:
     """What is known at a step about the open utterance. Seconds throughout."""
 
     contains_words: bool
-    since_speech: float  # since the later of the model's last token and the VAD's last voiced frame
     since_token: float  # since the model's last token
     utterance: float  # since the first word's start; 0 without words
 
@@ -31,10 +28,9 @@ class Silence:
 def rules(trailing_silence_seconds: float = 0.6, max_utterance_seconds: float = 20.0) -> tuple[EndpointRule, ...]:
     """The default table, first match wins."""
     return (
-        EndpointRule(must_contain_words=True, silence_seconds=trailing_silence_seconds),
-        EndpointRule(must_contain_words=True, model_silence_seconds=2 * trailing_silence_seconds),
-        EndpointRule(must_contain_words=True, model_silence_seconds=0.24, utterance_seconds=max_utterance_seconds),
-        EndpointRule(must_contain_words=True, utterance_seconds=1.5 * max_utterance_seconds),
+        EndpointRule(silence_seconds=trailing_silence_seconds),
+        EndpointRule(silence_seconds=0.24, utterance_seconds=max_utterance_seconds),
+        EndpointRule(utterance_seconds=1.5 * max_utterance_seconds),
     )
 
 
@@ -56,10 +52,6 @@ def session_rules(overrides: Endpointing) -> tuple[EndpointRule, ...]:
 
 def is_endpoint(table: tuple[EndpointRule, ...], silence: Silence) -> bool:
     """Whether any rule of the table matches."""
-    return any(
-        (silence.contains_words or not rule.must_contain_words)
-        and silence.since_speech >= rule.silence_seconds
-        and silence.since_token >= rule.model_silence_seconds
-        and silence.utterance >= rule.utterance_seconds
-        for rule in table
+    return silence.contains_words and any(
+        silence.since_token >= rule.silence_seconds and silence.utterance >= rule.utterance_seconds for rule in table
     )

@@ -8,6 +8,7 @@ stream gets the same bits whoever it shares a step with. Must not know words, st
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Literal, Protocol
 
@@ -18,6 +19,7 @@ from .errors import InputError
 from .model import AcousticModel, ModelConfig, ModelState
 
 Precision = Literal["float32", "int8"]
+Device = Literal["cpu", "cuda"]
 
 # Inputs have unit variance (layer norm), but some units of a trained network reach 17 (of sqrt(384) = 19.6 at most):
 # cutting off at 6 cost 1.6 % of the words, 256 levels over -18..18 none.
@@ -25,13 +27,24 @@ INPUT_RANGE = 18.0
 # Weights use 7 bits: AVX2 adds pairs of products of bytes in 16 bits, and 2 * 255 * 63 is the most that fits.
 WEIGHT_LEVELS = 63
 
-Product = Callable[[Tensor], Tensor]  # [B, inputs] -> [B, outputs]
+_Recorded = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
+RECORDED_STREAMS = 3  # in the step that is recorded; any number works
+_multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
 
 
-def best_precision() -> Precision:
-    """``int8`` where this build and processor have vector instructions for it, else ``float32``."""
+def best_precision(device: Device = "cpu") -> Precision:
+    """``int8`` on processors that have vector instructions for it, if this build has too, else ``float32``."""
+    if device != "cpu":
+        return "float32"
     supported = "fbgemm" in torch.backends.quantized.supported_engines and torch.cpu._is_avx2_supported()
     return "int8" if supported else "float32"
+
+
+def find_device(name: Device) -> torch.device:
+    """Raises `InputError` when this machine, or this build of torch, has no such device."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise InputError("there is no CUDA device here that this build of torch can use")
+    return torch.device(name)
 
 
 class StepFunction(Protocol):
@@ -47,22 +60,26 @@ class StepFunction(Protocol):
 
 
 class Network:
-    """`AcousticModel` for inference. Weights are shared by all callers; the state is theirs."""
+    """`AcousticModel` for inference. Weights are shared by all callers; the state is theirs.
+
+    A step is recorded once (`torch.jit.trace`) and then runs as one call, without Python between its operations:
+    other threads' Python neither waits for it nor holds it up.
+    """
 
     def __init__(self, model: AcousticModel, precision: Precision = "float32") -> None:
-        """Packs the weights of ``model``. Raises `InputError` when this machine lacks ``precision``."""
-        if precision == "int8" and best_precision() != "int8":
-            raise InputError("this machine cannot compute in int8; use float32")
+        """Packs the weights of ``model``, on its device. Raises `InputError` when that has no such ``precision``."""
+        if precision == "int8" and (best_precision() != "int8" or model.mean.device.type != "cpu"):
+            raise InputError(f"this machine's {model.mean.device.type} cannot compute in int8; use float32")
         self.config = model.config
         self.precision = precision
         self._model = model
-        first = model.input_norm
-        self._input_scale = first.weight.abs() + first.bias.abs() / INPUT_RANGE  # keeps the first inputs in range too
-        self._input = product(model.input.weight, model.input.bias, precision, INPUT_RANGE, digits=2)
-        self._output = product(model.output.weight, model.output.bias, precision, INPUT_RANGE, digits=2)
-        self._norms = [(norm.get_parameter("weight"), norm.get_parameter("bias")) for norm in model.norms]
-        affines = [(self._input_scale, torch.zeros_like(first.bias)), *self._norms[:-1]]
-        self._layers = [_Layer(self.config, *pair, precision) for pair in zip(model.layers, affines, strict=True)]
+        frames = model.mean.new_zeros(RECORDED_STREAMS, self.config.frames_per_step, self.config.num_mel_bins)
+        example = (frames, *model.initial_state(RECORDED_STREAMS))
+        with torch.inference_mode(), warnings.catch_warnings():
+            warnings.simplefilter(
+                "ignore"
+            )  # shapes that the config settles; what is to replace `trace` needs a compiler
+            self._step: _Recorded = torch.jit.trace(_Step(model, precision), example, check_trace=False)  # type: ignore[no-untyped-call]
 
     def initial_state(self, batch_size: int) -> ModelState:
         """State before the first sample."""
@@ -71,36 +88,68 @@ class Network:
     @torch.inference_mode()
     def __call__(self, frames: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """Steps all streams: like `AcousticModel.forward`, shapes and all."""
-        model, config = self._model, self.config
-        windows, context = model.windows(frames, state)
-        size = (config.hidden_size,)
-        hidden, cell = state.hidden.unbind(), state.cell.unbind()
         outputs = []
-        for step in range(windows.shape[1]):
-            x = torch.relu(model.input_norm(self._input(windows[:, step])))
-            normal = x / self._input_scale
-            next_hidden, next_cell = [], []
-            for layer, (scale, shift), h, c in zip(self._layers, self._norms, hidden, cell, strict=True):
-                h, c = layer(normal, h, c)
-                normal = nn.functional.layer_norm(x + h, size)
-                x = torch.addcmul(shift, normal, scale)
-                next_hidden.append(h)
-                next_cell.append(c)
-            hidden, cell = tuple(next_hidden), tuple(next_cell)
-            outputs.append(self._output(x).view(len(x), -1, config.num_tokens))
-        log_probs = torch.cat(outputs, dim=1).log_softmax(-1)
-        return log_probs, ModelState(context, torch.stack(hidden), torch.stack(cell))
+        for step in torch.split(frames.to(self._model.mean.device), self.config.frames_per_step, dim=1):
+            log_probs, context, hidden, cell = self._step(step, *state)
+            state = ModelState(context, hidden, cell)
+            outputs.append(log_probs)
+        return torch.cat(outputs, dim=1), state
 
 
-class _Layer:
-    """One recurrent layer, for one step: ([B, H], [B, H], [B, H]) -> hidden and cell [B, H].
+class _Step(nn.Module):
+    """One step of all streams: frames [B, frames_per_step, 80] and the parts of a state to log-probabilities
+    [B, outputs_per_step, V] and the parts of the next.
+    """
 
-    ``affine`` [H], [H]: the scale and shift that turn what it is given, of unit variance, into what it was trained on.
+    _input_scale: Tensor
+
+    def __init__(self, model: AcousticModel, precision: Precision) -> None:
+        super().__init__()
+        self._model = model
+        # With the channels side by side an image gets the same bits whatever batch it is in, and is computed faster.
+        if model.convolutions is not None:
+            model.convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        first = model.input_norm
+        scale = first.weight.abs() + first.bias.abs() / INPUT_RANGE  # keeps the first inputs in range too
+        self.register_buffer("_input_scale", scale)
+        self._input = product(model.input.weight, model.input.bias, precision, INPUT_RANGE, digits=2)
+        self._output = product(model.output.weight, model.output.bias, precision, INPUT_RANGE, digits=2)
+        self._layers = nn.ModuleList()
+        shift = torch.zeros_like(scale)
+        for layer, norm in zip(model.layers, model.norms, strict=True):
+            self._layers.append(_Layer(model.config, layer, norm, (scale, shift), precision))
+            scale, shift = norm.get_parameter("weight"), norm.get_parameter("bias")
+
+    def forward(self, frames: Tensor, context: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, ...]:
+        model, config = self._model, self._model.config
+        windows, context = model.windows(frames, ModelState(context, hidden, cell))
+        seen = model.convolutions(windows) if model.convolutions is not None else windows
+        x = torch.relu(model.input_norm(self._input(seen[:, 0])))
+        normal = x / self._input_scale
+        next_hidden, next_cell = [], []
+        for layer, h, c in zip(self._layers, hidden.unbind(), cell.unbind(), strict=True):
+            x, normal, h, c = layer(x, normal, h, c)
+            next_hidden.append(h)
+            next_cell.append(c)
+        logits = self._output(x).unflatten(1, (config.outputs_per_step, config.num_tokens))
+        return logits.log_softmax(-1), context, torch.stack(next_hidden), torch.stack(next_cell)
+
+
+class _Layer(nn.Module):
+    """One recurrent layer, its residual connection and its norm.
+
+    ``affine`` [H], [H]: the scale and shift that turn normal values, of unit variance, into what it was trained on.
     """
 
     def __init__(
-        self, config: ModelConfig, layer: nn.Module, affine: tuple[Tensor, Tensor], precision: Precision
+        self,
+        config: ModelConfig,
+        layer: nn.Module,
+        norm: nn.Module,
+        affine: tuple[Tensor, Tensor],
+        precision: Precision,
     ) -> None:
+        super().__init__()
         scale, shift = affine
         inputs, recurrent = layer.get_parameter("weight_ih_l0"), layer.get_parameter("weight_hh_l0")
         input_bias = layer.get_parameter("bias_ih_l0") + inputs @ shift
@@ -109,10 +158,17 @@ class _Layer:
         if config.cell == "lstm":  # gates i f g o -> i f o g: those with a sigmoid side by side
             rows = rows.view(4, -1)[[0, 1, 3, 2]].flatten()
         self._cell = config.cell
+        self._scale, self._shift = norm.get_parameter("weight"), norm.get_parameter("bias")
         self._inputs = product((inputs * scale)[rows], input_bias[rows], precision, INPUT_RANGE)
         self._recurrent = product(recurrent[rows], recurrent_bias[rows], precision, 1.0)
 
-    def __call__(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, normal: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Of the layer below its output and that before scale and shift, and a state, all [B, H], to its own."""
+        hidden, cell = self._step(normal, hidden, cell)
+        normal = nn.functional.layer_norm(x + hidden, hidden.shape[1:])
+        return torch.addcmul(self._shift, normal, self._scale), normal, hidden, cell
+
+    def _step(self, x: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
         size = hidden.shape[1]
         accepted, remembered = self._inputs(x), self._recurrent(hidden)
         if self._cell == "gru":
@@ -128,28 +184,54 @@ class _Layer:
         return emit * torch.tanh(cell), cell
 
 
-def product(weight: Tensor, bias: Tensor, precision: Precision, reach: float, *, digits: int = 1) -> Product:
-    """``x @ weight.T + bias`` as a function of x [B, K], for weight [N, K].
+def product(weight: Tensor, bias: Tensor, precision: Precision, reach: float, *, digits: int = 1) -> nn.Module:
+    """``x @ weight.T + bias`` of x [B, K], for weight [N, K].
 
     ``int8`` rounds both factors, x cut off at -+reach, to ``digits`` digits of 8 bits.
     """
     if precision == "float32":
-        transposed = weight.t().contiguous()
-        return lambda x: torch.addmm(bias, x, transposed)
-    multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
-    step = 2 * reach / 255
-    packed, rest = _pack(weight, bias)
-    if digits == 1:
-        return lambda x: multiply(x, step, 128, packed)
-    unbiased, _ = _pack(weight, None)
-    second, _ = _pack(rest, None)
+        return _Float32Product(weight, bias)
+    return _Int8Product(weight, bias, reach) if digits == 1 else _TwoDigitProduct(weight, bias, reach)
 
-    def in_two_digits(x: Tensor) -> Tensor:  # but for the product of both second digits
-        rest = x - torch.fake_quantize_per_tensor_affine(x, step, 128, 0, 255)
-        total: Tensor = multiply(x, step, 128, packed)
-        return total.add_(multiply(rest, step / 255, 128, unbiased)).add_(multiply(x, step, 128, second))
 
-    return in_two_digits
+class _Float32Product(nn.Module):
+    _transposed: Tensor
+    _bias: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("_transposed", weight.t().contiguous())
+        self.register_buffer("_bias", bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.addmm(self._bias, x, self._transposed)
+
+
+class _Int8Product(nn.Module):
+    def __init__(self, weight: Tensor, bias: Tensor | None, reach: float) -> None:
+        super().__init__()
+        self._step = 2 * reach / 255
+        self._packed, self.rest = _pack(weight, bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = _multiply(x, self._step, 128, self._packed)
+        return y
+
+
+class _TwoDigitProduct(nn.Module):
+    """But for the product of both second digits."""
+
+    def __init__(self, weight: Tensor, bias: Tensor, reach: float) -> None:
+        super().__init__()
+        self._step = 2 * reach / 255
+        self._first = _Int8Product(weight, bias, reach)
+        self._second_of_x = _Int8Product(weight, None, reach / 255)
+        self._second_of_weight = _Int8Product(self._first.rest, None, reach)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rest = x - torch.fake_quantize_per_tensor_affine(x, self._step, 128, 0, 255)
+        y: Tensor = self._first(x) + self._second_of_x(rest) + self._second_of_weight(x)
+        return y
 
 
 def _pack(weight: Tensor, bias: Tensor | None) -> tuple[object, Tensor]:

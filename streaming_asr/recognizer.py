@@ -12,6 +12,8 @@ then costs no network pass. Any sign of speech wakes it, with the audio from `PR
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,12 +21,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from msgspec import structs
 from numpy.typing import NDArray
 
 from . import endpointing, messages
 from .admission import StepCost
 from .calibration import measure_step
-from .decoder import DecodedWord, Decoder, DecoderOptions, Hypothesis
+from .decoder import DecodedWord, Decoder, DecoderOptions, Hypothesis, Overlay
 from .errors import InputError, ModelError
 from .features import (
     FRAME_LENGTH_SAMPLES,
@@ -36,26 +39,45 @@ from .features import (
     FeatureStream,
     Samples,
 )
-from .hotwords import BONUS, word_bonus
-from .lexicon import Lexicon, LexiconTree
-from .manifest import MANIFEST_FILE, read_manifest, read_verified
-from .messages import Event, Final, Partial, Reason, SpeechStarted, StreamOptions
-from .model import ModelState, load_model
-from .network import Network, Precision, StepFunction, best_precision
-from .ngram import NGram
+from .formatting.punctuation import Punctuator
+from .formatting.writer import Formatter, open_after, open_sentence
+from .g2p import G2P
+from .hotwords import BONUS, UNKNOWN_LOG_PROB, pronounced, unknown_words, word_bonus
+from .lexicon import Lexicon
+from .manifest import (
+    G2P_FILE,
+    LEXICON_FILE,
+    LM_FILE,
+    MANIFEST_FILE,
+    PUNCTUATION_FILE,
+    SHIPPED_MODEL,
+    Manifest,
+    read_manifest,
+    read_verified,
+)
+from .messages import Checkpoint, Event, Final, Partial, Reason, SpeechStarted, StreamOptions
+from .model import ModelConfig, load_model
+from .network import Device, Network, Precision, StepFunction, best_precision, find_device
 from .partials import PartialRule, PartialText
+from .search_graph import SearchGraph, read_graph
+from .slots import Slot, StateSlots
 from .tokens import BLANK
-from .vad import VoiceActivityDetector
-
-SHIPPED_MODEL = Path(__file__).parent / "resources" / "en"
-LEXICON_FILE = "lexicon.txt"
-LM_FILE = "lm.safetensors"
+from .vad import MAYBE_SPEECH, Signs, VoiceActivityDetector
 
 PREROLL_FRAMES = 48  # 480 ms that a waking stream hears again
+PREROLL_SECONDS = PREROLL_FRAMES * FRAME_SHIFT_SECONDS
+CHECKPOINT_SAMPLES = SAMPLE_RATE  # of silence from one checkpoint to the next
 SLEEP_AFTER_SECONDS = 0.5  # of silence, by every measure, outside an utterance
-FLUSH_SAMPLES = FRAME_LENGTH_SAMPLES + 2400  # silence after the last sample, so that its sounds can be emitted
+FLUSH_FRAMES = 15  # of silence after the last sample, beside the look-ahead, so that its sounds can be emitted
 ONSET_REACH_FRAMES = 30  # how long before the model names a sound it may have begun
-TOKEN_PROBABILITY = 0.5  # of anything but blank, from which a frame counts as a token
+BLANK_WITH_TOKEN = math.log(0.5)  # log probability of blank below which a frame counts as a token
+NOTHING_SAID = Hypothesis([], 0.0, 0, 1.0)
+
+
+def flush_silence(config: ModelConfig) -> Samples:
+    """What follows the last sample of a stream, so that all its sounds are named."""
+    num_frames = FLUSH_FRAMES + config.lookahead_frames
+    return np.zeros(FRAME_LENGTH_SAMPLES + num_frames * FRAME_SHIFT_SAMPLES, np.float32)
 
 
 class Recognizer:
@@ -65,18 +87,31 @@ class Recognizer:
     `step` must not be called from two threads at once for the same stream.
     """
 
-    def __init__(self, name: str, model: StepFunction, lexicon: Lexicon, decoder: Decoder) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: StepFunction,
+        lexicon: Lexicon,
+        decoder: Decoder,
+        formatter: Formatter | None = None,
+        g2p: G2P | None = None,
+    ) -> None:
         self.name = name
+        self.g2p = g2p  # says how hotwords sound that the lexicon lacks
+        self.formatter = formatter or Formatter()
         self.language = "en"
         self.model = model
+        self.slots = StateSlots(model.initial_state)
         self.words = lexicon.words
         self.word_id = lexicon.word_id
         self.decoder = decoder
         self.partial_rule = PartialRule()  # of streams' next utterances
         self.hotword_nats = BONUS  # of streams to come
+        self.search_seconds = 0.0  # of the last step
         self.chunk_ms = round(1000 * model.config.step_seconds)
         self.frames_per_step = model.config.frames_per_step
         self.frames_per_output = model.config.frames_per_step // model.config.outputs_per_step
+        self.lookahead_frames = model.config.lookahead_frames
 
     @classmethod
     def load(
@@ -84,20 +119,19 @@ class Recognizer:
         folder: Path = SHIPPED_MODEL,
         decoder_options: dict[str, Any] | None = None,
         precision: Precision | None = None,
+        device: Device = "cpu",
+        graph: SearchGraph | None = None,
     ) -> Recognizer:
         """Reads a model folder (the shipped one by default).
 
         ``decoder_options`` override fields of `DecoderOptions` in the folder's manifest; ``precision`` of the network
-        is what suits the processor if None. Raises `ModelError`, naming the file, when something is missing, damaged or
-        does not fit, and `InputError` for a precision that this machine lacks.
+        is what suits the device if None; ``graph`` is what `read_graph` gave for the folder, if it was read before.
+        The search runs on the CPU whatever the network's ``device``. Raises `ModelError`, naming the file, when
+        something is missing, damaged or does not fit, and `InputError` for what this machine lacks.
         """
-        model = load_model(folder)
         manifest = read_manifest(folder)
         if not manifest.name:
             raise ModelError(f"{folder / MANIFEST_FILE} gives the model no name")
-        for file in (LEXICON_FILE, LM_FILE):
-            read_verified(folder / file, manifest.files.get(file))
-        ngram = NGram.load(folder / LM_FILE)
         try:
             options = DecoderOptions(**manifest.decoder)
         except (InputError, TypeError) as error:
@@ -106,12 +140,14 @@ class Recognizer:
             options = dataclasses.replace(options, **(decoder_options or {}))
         except TypeError as error:
             raise InputError(f"unknown decoder option: {error}") from error
+        lexicon, tree, ngram = graph or read_graph(folder)
         try:
-            lexicon = Lexicon.from_file(folder / LEXICON_FILE)
-            decoder = Decoder(LexiconTree.build(lexicon, ngram.unigram_log_probs), ngram, options)
+            decoder = Decoder(tree, ngram, options)
         except InputError as error:
             raise ModelError(f"{folder / LEXICON_FILE} cannot be used with {LM_FILE}: {error}") from error
-        recognizer = cls(manifest.name, Network(model, precision or best_precision()), lexicon, decoder)
+        network = Network(load_model(folder).to(find_device(device)), precision or best_precision(device))
+        formatter = Formatter(_read_punctuator(folder, manifest))
+        recognizer = cls(manifest.name, network, lexicon, decoder, formatter, _read_g2p(folder, manifest))
         recognizer.warm_up()
         return recognizer
 
@@ -125,10 +161,19 @@ class Recognizer:
         stream = self.stream()
         stream.accept(np.zeros(self.chunk_ms * SAMPLE_RATE // 1000, np.float32))
         stream.finish()
+        self.formatter.write(("a",))
 
     def step_cost(self) -> StepCost:
         """What steps cost on this machine, measured now in a fraction of a second."""
         return measure_step(self.model, self.decoder)
+
+    def overlay(self, phrases: Sequence[str]) -> Overlay | None:
+        """The words of ``phrases`` that the lexicon lacks, as `g2p` says them; None if there are none."""
+        lexicon = pronounced(unknown_words(phrases, self.word_id), self.g2p) if self.g2p else None
+        if not lexicon:
+            return None
+        score = self.decoder.options.lm_weight * UNKNOWN_LOG_PROB + self.hotword_nats
+        return Overlay(lexicon, np.full(len(lexicon), score, np.float32))
 
     def stream(self, options: StreamOptions | None = None) -> Stream:
         """A new stream. Raises `InputError` for options out of range."""
@@ -139,22 +184,42 @@ class Recognizer:
 
         Nothing has moved when the network raises.
         """
+        self.search_seconds = 0.0
         running = [stream for stream in streams if stream.has_audio]
         if running:
             with torch.inference_mode():
                 frames = torch.from_numpy(
                     np.stack([stream.next_chunk() for stream in running])
                 )  # [B, frames_per_step, 80]
-                parts = [stream.model_state for stream in running]
-                state = ModelState(*(torch.cat([p[i] for p in parts], dim=min(i, 1)) for i in range(3)))
-                log_probs, state = self.model(frames, state)
-            scores = log_probs.numpy()
-            for row, stream in enumerate(running):
-                # Cloned: a view would keep the whole batch alive for as long as one of its streams is silent.
-                own = (part.narrow(min(i, 1), row, 1).clone() for i, part in enumerate(state))
-                stream.commit_chunk(ModelState(*own), scores[row])
-            self.decoder.step_many([stream.decoder_state for stream in running], scores)
+                rows = self.slots.rows([stream.slot for stream in running if stream.slot])
+                log_probs, state = self.model(frames, self.slots.read(rows))
+                self.slots.write(rows, state)
+            scores = log_probs.cpu().numpy()
+            for stream, own in zip(running, scores, strict=True):
+                stream.commit_chunk(own)
+            states = [stream.decoder_state for stream in running]
+            began = time.perf_counter()
+            self.decoder.step_many(states, scores)
+            for stream, hypothesis in zip(running, self.decoder.best_many(states), strict=True):
+                stream.hypothesis = hypothesis
+            self.search_seconds = time.perf_counter() - began
         return [stream.advance() for stream in streams]
+
+
+def _read_punctuator(folder: Path, manifest: Manifest) -> Punctuator | None:
+    """None in a folder without one."""
+    if PUNCTUATION_FILE not in manifest.files:
+        return None
+    read_verified(folder / PUNCTUATION_FILE, manifest.files[PUNCTUATION_FILE])
+    return Punctuator.load(folder / PUNCTUATION_FILE)
+
+
+def _read_g2p(folder: Path, manifest: Manifest) -> G2P | None:
+    """None in a folder without one."""
+    if G2P_FILE not in manifest.files:
+        return None
+    read_verified(folder / G2P_FILE, manifest.files[G2P_FILE])
+    return G2P.load(folder / G2P_FILE)
 
 
 class Stream:
@@ -168,13 +233,19 @@ class Stream:
         self._rules = endpointing.session_rules(options.endpointing)
         unigrams = recognizer.decoder.ngram.unigram_log_probs
         self._bonus = word_bonus(options.hotwords, recognizer.word_id, unigrams, recognizer.hotword_nats)
+        self._overlay = recognizer.overlay(options.hotwords)
+        self._own_words = self._overlay.words if self._overlay else []
         self._inbox: deque[Samples | Reason] = deque()
-        self._utterance = 0
-        self._samples_before = 0  # samples of the session before the present front end's first
+        self._utterance = options.first_utterance
+        self._open_sentence: list[str] = []  # what finals have said of the sentence that the next one goes on with
+        for final in options.finals_before:
+            self._open_sentence = open_after(final, self._open_sentence)
+        self._samples_before = options.first_sample  # of the session before the present front end's first
+        self._checkpoint_at = options.first_sample  # the last that was said
         self._flushing: Reason | None = None
+        self.slot: Slot | None = None  # of the network's state, while awake
         self._frames: Features
-        self._voiced: NDArray[np.bool_]
-        self._maybe_speech: NDArray[np.bool_]
+        self._signs: Signs
         self._restart_front()
 
     # --- what goes in ---------------------------------------------------------------------------------------------
@@ -204,7 +275,7 @@ class Stream:
         self._inbox.clear()
         self._frames = self._frames[:0]
         self._flushing = None
-        self._asleep = True
+        self._fall_asleep()
 
     def _run(self) -> list[Event]:
         events: list[Event] = []
@@ -219,9 +290,7 @@ class Stream:
         self._vad = VoiceActivityDetector()
         self._samples = 0  # accepted by this front end
         self._frames = np.zeros((0, NUM_MEL_BINS), np.float32)  # not yet stepped; asleep: the pre-roll
-        self._voiced = np.zeros(0, np.bool_)  # the VAD's word on each of _frames
-        self._maybe_speech = np.zeros(0, np.bool_)  # whether each could be speech, by any sign
-        self._changing = np.zeros(0, np.bool_)  # whether each differs from steady noise
+        self._signs = self._vad.accept(self._frames[:0, 0], self._frames)  # of each of _frames
         self._cursor = 0  # index of _frames[0] since the front end's start; frames are 10 ms
         self._flushing = None
         self._last_voiced = self._voice_onset = self._last_changing = self._last_token = -1  # frame indices
@@ -230,12 +299,17 @@ class Stream:
     def _wake(self) -> None:
         self._asleep = False
         self._awake_since = self._cursor
-        self.model_state = self._recognizer.model.initial_state(1)
+        self.slot = self._recognizer.slots.take()
         self._restart_utterance()
 
+    def _fall_asleep(self) -> None:
+        self._asleep = True
+        self.slot = None
+
     def _restart_utterance(self) -> None:
-        self.decoder_state = self._recognizer.decoder.start(self._bonus)
-        self._decoder_origin = self._cursor  # frame index of the decoder's first output
+        self.decoder_state = self._recognizer.decoder.start(self._bonus, self._overlay)
+        self.hypothesis = NOTHING_SAID  # the decoder's best
+        self._decoder_origin = self._cursor - self._recognizer.lookahead_frames  # frame that the first output names
         self._partial = PartialText(self._recognizer.partial_rule)
         self._in_speech = False
         self._shown: tuple[str, str] = ("", "")
@@ -245,7 +319,7 @@ class Stream:
             item = self._inbox.popleft()
             if isinstance(item, str):
                 self._flushing = item
-                self._accept_samples(np.zeros(FLUSH_SAMPLES, np.float32))
+                self._accept_samples(flush_silence(self._recognizer.model.config))
             else:
                 self._samples += len(item)
                 self._accept_samples(item)
@@ -254,15 +328,13 @@ class Stream:
         frames = self._features.accept(samples)
         signs = self._vad.accept(samples, frames)
         self._frames = np.concatenate((self._frames, frames))
-        self._voiced = np.concatenate((self._voiced, signs.voiced))
-        self._maybe_speech = np.concatenate((self._maybe_speech, signs.maybe_speech))
-        self._changing = np.concatenate((self._changing, signs.changing))
+        self._signs = np.concatenate((self._signs, signs))
         if self._asleep:
             self._listen()
 
     def _listen(self) -> None:
         """Asleep: wakes at the first sign of speech in the buffer, or forgets all but the pre-roll."""
-        signs = np.flatnonzero(self._maybe_speech)
+        signs = np.flatnonzero(self._signs[:, MAYBE_SPEECH])
         if len(signs):
             self._drop(max(0, int(signs[0]) - PREROLL_FRAMES))
             self._wake()
@@ -270,18 +342,19 @@ class Stream:
             self._drop(max(0, len(self._frames) - PREROLL_FRAMES))
 
     def _drop(self, num_frames: int) -> None:
-        self._frames, self._voiced = self._frames[num_frames:], self._voiced[num_frames:]
-        self._maybe_speech, self._changing = self._maybe_speech[num_frames:], self._changing[num_frames:]
+        self._frames, self._signs = self._frames[num_frames:], self._signs[num_frames:]
         self._cursor += num_frames
 
     # --- one step, called by Recognizer.step ------------------------------------------------------------------------
 
     @property
     def ready(self) -> bool:
-        """Whether `Recognizer.step` has something to do: a whole chunk, or a flush to answer."""
-        return self._flushing is not None or (
-            not self._asleep and len(self._frames) >= self._recognizer.frames_per_step
-        )
+        """Whether `Recognizer.step` has something to do: a whole chunk, a flush to answer, or a checkpoint to say."""
+        if self._flushing is not None:
+            return True
+        if self._asleep:
+            return self._owes_checkpoint
+        return len(self._frames) >= self._recognizer.frames_per_step
 
     @property
     def has_audio(self) -> bool:
@@ -296,31 +369,32 @@ class Stream:
             chunk = np.concatenate((chunk, np.repeat(chunk[-1:], size - len(chunk), axis=0)))
         return chunk
 
-    def commit_chunk(self, state: ModelState, log_probs: NDArray[np.float32]) -> None:
-        """Moves past `next_chunk`, given what the network made of it: its state, and float32 [outputs_per_step, V]."""
+    def commit_chunk(self, log_probs: NDArray[np.float32]) -> None:
+        """Moves past `next_chunk`, given what the network made of it: float32 [outputs_per_step, V]."""
         size = self._recognizer.frames_per_step
-        voiced = np.flatnonzero(self._voiced[:size])
-        if len(voiced):
-            if self._cursor + int(voiced[0]) - self._last_voiced > 1:
-                self._voice_onset = self._cursor + int(voiced[0])
-            self._last_voiced = self._cursor + int(voiced[-1])
-        changing = np.flatnonzero(self._changing[:size])
-        if len(changing):
-            self._last_changing = self._cursor + int(changing[-1])
+        for frame, (voiced, _, changing) in enumerate(self._signs[:size].tolist(), self._cursor):
+            if voiced:
+                if frame - self._last_voiced > 1:
+                    self._voice_onset = frame
+                self._last_voiced = frame
+            if changing:
+                self._last_changing = frame
         end = self._cursor + size
-        tokens = np.flatnonzero(np.exp(log_probs[:, BLANK]) < 1 - TOKEN_PROBABILITY)
-        if len(tokens):
-            self._last_token = end - self._recognizer.frames_per_output * (len(log_probs) - int(tokens[-1]))
+        for output, blank in enumerate(log_probs[:, BLANK].tolist(), -len(log_probs)):
+            if blank < BLANK_WITH_TOKEN:
+                self._last_token = end - self._recognizer.lookahead_frames + self._recognizer.frames_per_output * output
         self._drop(min(size, len(self._frames)))
         self._cursor = end
-        self.model_state = state
 
     def advance(self) -> list[Event]:
         """Events of the step just taken; ends utterances, falls asleep, answers flushes."""
         events: list[Event] = []
         if not self._asleep:
             self._advance_utterance(events)
+        if self._owes_checkpoint:
+            self._say_checkpoint(events, self._cursor - PREROLL_FRAMES)
         if self._flushing is not None and not self.has_audio:
+            self._say_checkpoint(events, self._cursor)
             events.append(self._final(self._flushing))
             self._samples_before += self._samples
             self._restart_front()
@@ -332,12 +406,12 @@ class Stream:
         if self._last_token >= self._decoder_origin and self._heard_speech and not self._in_speech:
             self._in_speech = True
             events.append(SpeechStarted(self._seconds(self._speech_onset())))
-        hypothesis = decoder.best(self.decoder_state)
+        hypothesis = self.hypothesis
         settled = self._partial.update(hypothesis)
         if settled > hypothesis.stable_words:
             decoder.commit(self.decoder_state, settled)
         if self._options.partials and self._partial.shown and self._heard_speech:
-            texts = [self._recognizer.words[word.word_id] for word in self._partial.shown]
+            texts = [self._word(word.word_id) for word in self._partial.shown]
             num_committed = self._partial.num_committed
             shown = " ".join(texts[:num_committed]), " ".join(texts[num_committed:])
             if shown != self._shown:
@@ -347,19 +421,41 @@ class Stream:
         contains_words = bool(hypothesis.words)
         silence = endpointing.Silence(
             contains_words=contains_words,
-            since_speech=self._since(max(self._last_token, self._last_voiced)),
             since_token=self._since(self._last_token),
             utterance=self._now() - self._span(hypothesis.words)[0] if contains_words else 0.0,
         )
         in_audio = self._cursor * FRAME_SHIFT_SAMPLES <= self._samples  # not yet in the silence that a flush appends
         if in_audio and endpointing.is_endpoint(self._rules, silence):
             if self._heard_speech:
+                end = self._decoder_origin + self._recognizer.frames_per_output * (hypothesis.words[-1].end_frame + 1)
+                self._say_checkpoint(events, max(end, self._cursor - ONSET_REACH_FRAMES))
                 events.append(self._final("endpoint"))
             self._restart_utterance()
-        elif not contains_words and silence.since_speech >= SLEEP_AFTER_SECONDS <= self._since(self._awake_since):
-            self._asleep = True
+        elif not contains_words and self._is_quiet:
+            self._fall_asleep()
             self._in_speech = False
             self._listen()
+
+    @property
+    def _owes_checkpoint(self) -> bool:
+        """Whether it is time to say that nothing was said for a while."""
+        if not self._options.checkpoints or self.hypothesis.words or self._since(self._last_token) < PREROLL_SECONDS:
+            return False
+        settled = self._samples_before + (self._cursor - PREROLL_FRAMES) * FRAME_SHIFT_SAMPLES
+        return settled - self._checkpoint_at >= CHECKPOINT_SAMPLES
+
+    def _say_checkpoint(self, events: list[Event], frame: int) -> None:
+        """Before ``frame`` of the present front end all is silence, or in finals so far and one that follows now."""
+        inside = min(max(0, frame) * FRAME_SHIFT_SAMPLES, self._samples)
+        if self._options.checkpoints and self._samples_before + inside > self._checkpoint_at:
+            self._checkpoint_at = self._samples_before + inside
+            events.append(Checkpoint(self._checkpoint_at))
+
+    @property
+    def _is_quiet(self) -> bool:
+        """Whether neither the model nor the VAD has heard speech for a while."""
+        quiet_seconds = self._since(max(self._last_token, self._last_voiced))
+        return quiet_seconds >= SLEEP_AFTER_SECONDS <= self._since(self._awake_since)
 
     @property
     def _heard_speech(self) -> bool:
@@ -373,6 +469,12 @@ class Stream:
         best = hypotheses[0] if hypotheses else None
         start, end = self._span(best.words if best else [])
         words = self._words(best) if best else []
+        written: list[str] = []
+        if self._options.formatted and words:
+            texts = [word.word for word in words]
+            written = self._recognizer.formatter.write(texts, self._open_sentence)
+            words = [structs.replace(word, written=text) for word, text in zip(words, written, strict=True)]
+            self._open_sentence = open_sentence(texts, written, self._open_sentence)
         final = Final(
             utterance=self._utterance,
             text=" ".join(word.word for word in words),
@@ -382,14 +484,19 @@ class Stream:
             reason=reason,
             words=words if self._options.words else [],
             alternatives=[self._alternative(h) for h in hypotheses[1:]],
+            formatted=" ".join(filter(None, written)),
         )
         self._utterance += 1
         return final
 
+    def _word(self, word_id: int) -> str:
+        known = self._recognizer.words
+        return known[word_id] if word_id < len(known) else self._own_words[word_id - len(known)]
+
     def _words(self, hypothesis: Hypothesis) -> list[messages.Word]:
         return [
             messages.Word(
-                self._recognizer.words[word.word_id],
+                self._word(word.word_id),
                 self._output_seconds(word.start_frame),
                 self._output_seconds(word.end_frame + 1),
                 round(word.confidence, 3),
@@ -412,7 +519,7 @@ class Stream:
 
     def _seconds(self, frame: int) -> float:
         """Session time of a frame of the present front end, within the audio that was pushed."""
-        inside = min(frame * FRAME_SHIFT_SECONDS, self._samples / SAMPLE_RATE)
+        inside = min(max(0, frame) * FRAME_SHIFT_SECONDS, self._samples / SAMPLE_RATE)
         return round(self._samples_before / SAMPLE_RATE + inside, 3)
 
     def _output_seconds(self, output: int) -> float:

@@ -9,7 +9,6 @@ no steady noise does (words that a model hears in one are not words). None decid
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
 
 import numpy as np
 import webrtcvad
@@ -25,15 +24,13 @@ OFFSET_VOTES = 3  # … and so few end it
 WAKE_OVER_FLOOR = 1.5  # nepers of energy (6.5 dB) over the noise floor that count as a sign of speech
 CHANGE_FRAMES = 5  # over so many frames' mean, steady noise stays within 0.43 nepers of its floor in ten minutes, …
 CHANGE_OVER_FLOOR = 0.5  # … while speech goes 0.9 over that of pink noise at an SNR of 5 dB (docs/experiments.md)
+FRAME_BYTES = 2 * FRAME_SHIFT_SAMPLES
 FLOOR_RISE = 0.005  # nepers a frame: a floor follows louder noise in seconds, softer noise at once
 
 
-class Signs(NamedTuple):
-    """Decisions for frames, bool [T] each."""
-
-    voiced: NDArray[np.bool_]
-    maybe_speech: NDArray[np.bool_]
-    changing: NDArray[np.bool_]  # further above its floor than steady noise gets; webrtcvad takes that for voice
+Signs = NDArray[np.bool_]  # [T, 3]: decisions for frames
+VOICED, MAYBE_SPEECH = 0, 1
+CHANGING = 2  # further above its floor than steady noise gets; webrtcvad takes that for voice
 
 
 class _Floor:
@@ -54,37 +51,35 @@ class VoiceActivityDetector:
     def __init__(self) -> None:
         self._voiced = webrtcvad.Vad(VOICED_AGGRESSIVENESS)
         self._wake = webrtcvad.Vad(WAKE_AGGRESSIVENESS)
-        self._rest = np.zeros(0, np.int16)
+        self._rest = b""
         self._flags: list[tuple[bool, bool]] = []  # (voiced vote, wake vote) of frames whose features are to come
-        self._votes = [False] * SMOOTHING_FRAMES
-        self._num_frames = 0
+        self._votes = deque([False] * SMOOTHING_FRAMES, maxlen=SMOOTHING_FRAMES)
+        self._num_votes = 0
         self._is_voiced = False
         self._floor, self._smooth_floor = _Floor(), _Floor()
         self._levels: deque[float] = deque(maxlen=CHANGE_FRAMES)
 
     def accept(self, samples: Samples, features: Features) -> Signs:
         """Decisions for the frames in ``features`` (float32 [T, 80]), which ``samples`` (float32 [N]) completed."""
-        pcm = np.clip(samples * 32768.0, -32768, 32767).astype(np.int16)
-        self._rest = np.concatenate((self._rest, pcm))
-        whole = len(self._rest) // FRAME_SHIFT_SAMPLES * FRAME_SHIFT_SAMPLES
-        for first in range(0, whole, FRAME_SHIFT_SAMPLES):
-            frame = self._rest[first : first + FRAME_SHIFT_SAMPLES].tobytes()
+        pcm = self._rest + np.clip(samples * 32768.0, -32768, 32767).astype(np.int16).tobytes()
+        whole = len(pcm) // FRAME_BYTES * FRAME_BYTES
+        for first in range(0, whole, FRAME_BYTES):
+            frame = pcm[first : first + FRAME_BYTES]
             self._flags.append((self._voiced.is_speech(frame, SAMPLE_RATE), self._wake.is_speech(frame, SAMPLE_RATE)))
-        self._rest = self._rest[whole:]
+        self._rest = pcm[whole:]
         # A feature frame needs 400 samples and its VAD frame only the first 160, so flags are never behind features.
         flags, self._flags = self._flags[: len(features)], self._flags[len(features) :]
-        voiced = np.fromiter((self._smooth(vote) for vote, _ in flags), np.bool_, len(flags))
-        wake = np.fromiter((vote for _, vote in flags), np.bool_, len(flags))
-        levels = [float(level) for level in features.mean(1)]
-        loud = np.fromiter((self._floor.height(level) > WAKE_OVER_FLOOR for level in levels), np.bool_, len(flags))
-        changing = np.fromiter(map(self._changes, levels), np.bool_, len(flags))
-        return Signs(voiced, wake | loud, changing)
+        signs = []
+        for (voiced, wake), level in zip(flags, features.mean(1).tolist(), strict=True):
+            loud = self._floor.height(level) > WAKE_OVER_FLOOR
+            signs.append((self._smooth(voiced), wake or loud, self._changes(level)))
+        return np.array(signs, np.bool_).reshape(-1, 3)
 
     def _smooth(self, vote: bool) -> bool:
-        self._votes[self._num_frames % SMOOTHING_FRAMES] = vote
-        self._num_frames += 1
-        votes = sum(self._votes)
-        self._is_voiced = votes > OFFSET_VOTES if self._is_voiced else votes >= ONSET_VOTES
+        votes = self._votes
+        self._num_votes += vote - votes[0]
+        votes.append(vote)
+        self._is_voiced = self._num_votes > OFFSET_VOTES if self._is_voiced else self._num_votes >= ONSET_VOTES
         return self._is_voiced
 
     def _changes(self, level: float) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +24,7 @@ from streaming_asr.decoder import (
     Decoder,
     DecoderOptions,
     DecoderState,
+    Overlay,
     _kth_best,
     greedy_phones,
 )
@@ -284,6 +287,33 @@ def test_several_streams_in_one_call(setup: Setup) -> None:
     decoder.step_many([], np.zeros((0, 3, NUM_TOKENS), np.float32))
 
 
+def test_threads_that_share_the_streams_change_nothing(setup: Setup) -> None:
+    options = DecoderOptions(beam=20)
+    log_probs = np.stack([random_log_probs(seed, 200, 4.0) for seed in range(13)])
+    lengths = [200 - 13 * (seed % 5) for seed in range(13)]  # so that some have more to do
+    results = []
+    for max_threads in (1, 3):
+        decoder = Decoder(setup.tree, setup.ngram, options, max_threads)
+        states = [decoder.start() for _ in log_probs]
+        decoder.step_many(states, log_probs, lengths)
+        results.append((states, decoder.best_many(states), [decoder.best(state) for state in states]))
+    (states, best, best_alone), (shared_states, shared_best, _) = results
+    assert all(map(same, states, shared_states))
+    assert best == shared_best == best_alone
+    assert any(hypothesis.words for hypothesis in best)
+
+
+def test_the_best_path_may_have_more_words_than_there_was_room_for(setup: Setup) -> None:
+    decoder = setup.decoder(DecoderOptions(beam=20, word_score=3.0))
+    state, short = decoder.start(), decoder.start()
+    decoder.step(state, random_log_probs(1, 2000, 4.0))
+    long_hypothesis, short_hypothesis = decoder.best_many([state, short])
+    assert len(long_hypothesis.words) > 64
+    assert len(long_hypothesis.agreement) == len(long_hypothesis.words)
+    assert long_hypothesis == decoder.best(state)
+    assert short_hypothesis.words == []
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(0, 10**6),
@@ -471,3 +501,80 @@ def test_warm_up_and_empty_stream(setup: Setup) -> None:
     (hypothesis,) = decoder.finish(state, 2)
     assert hypothesis.words == []
     assert hypothesis.stable_words == 0
+
+
+OWN = Lexicon.from_text("teeb\tT IY B\ntib\tT B\ntib\tB T\n")  # words beside the lexicon
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_own_words_are_found_as_if_the_lexicon_had_them_and_only_in_their_stream(setup: Setup, seed: int) -> None:
+    scores = np.array([-0.1, 0.2], np.float32)
+    decoder = setup.decoder(EXACT)
+    frames = random_log_probs(seed, 9, peak=3.0)
+    plain = decoder.start()
+    decoder.step(plain, frames)
+    beside, state = decoder.start(), decoder.start(overlay=Overlay(OWN, scores))
+    decoder.step_many([beside, state], np.stack([frames, frames]))
+    assert (beside.block == plain.block).all()
+    best = decoder.finish(state)[0]
+    ids = range(len(setup.lexicon) + len(OWN))
+    sequences = [words for length in (1, 2) for words in itertools.product(ids, repeat=length)]
+    assert best.score == pytest.approx(best_alignment(setup, scores, best.word_ids, frames), abs=1e-3)
+    assert best.score >= max(best_alignment(setup, scores, words, frames) for words in sequences) - 1e-3
+
+
+def best_alignment(setup: Setup, own_scores: Log, words: Sequence[int], log_probs: Log) -> float:
+    """The score of the best path that says ``words``, by dynamic programming over each choice of pronunciations."""
+    total, state = 0.0, setup.ngram.start_state
+    choices = []
+    for word in words:
+        own = word - len(setup.lexicon)  # below 0: a word of the lexicon
+        log_prob, state = setup.score(state, word if own < 0 else setup.ngram.unk)
+        if own >= 0:
+            log_prob -= setup.ngram.arrays.unigram_log_prob[setup.ngram.unk]
+            total += own_scores[own]
+        total += EXACT.lm_weight * log_prob + EXACT.word_score
+        lexicon, name = (setup.lexicon, setup.lexicon.words[word]) if own < 0 else (OWN, OWN.words[own])
+        choices.append(lexicon.pronunciations(name))
+    total += EXACT.lm_weight * setup.score(state, setup.ngram.eos)[0]
+    best = -math.inf
+    for pronunciations in itertools.product(*choices):
+        tokens = [0, *itertools.chain.from_iterable((phone, 0) for phone in itertools.chain(*pronunciations))]
+        scores = np.full(len(tokens), -math.inf)
+        scores[0] = 0.0
+        for frame in log_probs:
+            moved = scores.copy()
+            moved[1:] = np.maximum(moved[1:], scores[:-1])
+            for at in range(3, len(tokens), 2):
+                if tokens[at] != tokens[at - 2]:
+                    moved[at] = max(moved[at], scores[at - 2])
+            scores = moved + frame[tokens]
+        best = max(best, *scores[-2:])
+    return total + best
+
+
+def test_an_own_word_is_heard_and_has_an_id_beyond_the_lexicon(setup: Setup) -> None:
+    decoder = setup.decoder(EXACT)
+    frames = spoken("T IY B - B IY -")
+    state = decoder.start(overlay=Overlay(OWN, np.zeros(2, np.float32)))
+    decoder.step(state, frames[:4])
+    continued = state.copy()
+    for after in (state, continued):
+        decoder.step(after, frames[4:])
+        assert decoder.commit(after, 1) == 1
+        assert decoder.best(after).word_ids == decoder.finish(after)[0].word_ids
+        assert decoder.best(after).word_ids[0] == len(setup.lexicon)
+    plain = decoder.start()
+    decoder.step(plain, frames)
+    assert decoder.finish(plain)[0].word_ids[0] < len(setup.lexicon)
+
+
+def test_own_words_fit_in_the_beam_and_are_bounded(setup: Setup) -> None:
+    """Every one of them ends at once, at every token, and the candidates still have room."""
+    homophones = Lexicon((f"{word}", (USED[1],)) for word in range(300))
+    decoder = setup.decoder(dataclasses.replace(EXACT, beam=2))
+    state = decoder.start(overlay=Overlay(homophones, np.zeros(300, np.float32)))
+    decoder.step(state, random_log_probs(0, 20))
+    assert len(decoder.finish(state, 10)) >= 1
+    with pytest.raises(InputError, match="300"):
+        Overlay(Lexicon((f"{word}", (USED[1],)) for word in range(301)), np.zeros(301, np.float32))

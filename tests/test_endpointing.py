@@ -8,14 +8,12 @@ from streaming_asr.messages import Endpointing
 @pytest.mark.parametrize(
     ("silence", "expected"),
     [
-        (Silence(contains_words=True, since_speech=0.6, since_token=0.6, utterance=2.0), True),
-        (Silence(contains_words=True, since_speech=0.54, since_token=0.54, utterance=2.0), False),
-        (Silence(contains_words=False, since_speech=9.0, since_token=9.0, utterance=0.0), False),
-        (Silence(contains_words=True, since_speech=0.0, since_token=1.2, utterance=2.0), True),  # a noisy room
-        (Silence(contains_words=True, since_speech=0.0, since_token=1.14, utterance=2.0), False),
-        (Silence(contains_words=True, since_speech=0.0, since_token=0.24, utterance=20.0), True),  # a long utterance
-        (Silence(contains_words=True, since_speech=0.0, since_token=0.24, utterance=19.9), False),
-        (Silence(contains_words=True, since_speech=0.0, since_token=0.0, utterance=30.0), True),  # too long
+        (Silence(contains_words=True, since_token=0.6, utterance=2.0), True),
+        (Silence(contains_words=True, since_token=0.54, utterance=2.0), False),
+        (Silence(contains_words=False, since_token=9.0, utterance=0.0), False),
+        (Silence(contains_words=True, since_token=0.24, utterance=20.0), True),  # a long utterance
+        (Silence(contains_words=True, since_token=0.24, utterance=19.9), False),
+        (Silence(contains_words=True, since_token=0.0, utterance=30.0), True),  # too long
     ],
 )
 def test_default_rules(silence: Silence, expected: bool) -> None:
@@ -23,7 +21,7 @@ def test_default_rules(silence: Silence, expected: bool) -> None:
 
 
 def test_a_session_may_move_the_bounds() -> None:
-    silence = Silence(contains_words=True, since_speech=0.3, since_token=0.3, utterance=2.0)
+    silence = Silence(contains_words=True, since_token=0.3, utterance=2.0)
     assert is_endpoint(session_rules(Endpointing(trailing_silence_ms=300)), silence)
     assert not is_endpoint(session_rules(Endpointing()), silence)
     assert session_rules(Endpointing(enabled=False)) == ()

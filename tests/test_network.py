@@ -4,16 +4,17 @@ import torch
 from streaming_asr import network
 from streaming_asr.errors import InputError
 from streaming_asr.model import AcousticModel, Cell, ModelConfig
-from streaming_asr.network import Network, best_precision
+from streaming_asr.network import Network, best_precision, find_device
 
 FRAMES = torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(1)) * 10
-CELLS = ["lstm", "gru", "rnn"]
+SHAPES: list[tuple[Cell, int]] = [("lstm", 0), ("gru", 0), ("rnn", 0), ("lstm", 32)]
 needs_int8 = pytest.mark.skipif(best_precision() != "int8", reason="this processor has no fast 8-bit products")
 
 
-def tiny(cell: Cell) -> AcousticModel:
+def tiny(cell: Cell, channels: int = 0) -> AcousticModel:
     torch.manual_seed(0)
-    model = AcousticModel(ModelConfig(cell=cell, num_layers=2, hidden_size=48)).eval().requires_grad_(False)
+    config = ModelConfig(cell=cell, num_layers=2, hidden_size=48, channels=channels)
+    model = AcousticModel(config).eval().requires_grad_(False)
     model.mean.fill_(5.0)
     model.inverse_stddev.fill_(0.3)
     for norm in (model.input_norm, *model.norms):
@@ -22,10 +23,10 @@ def tiny(cell: Cell) -> AcousticModel:
     return model
 
 
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(("cell", "channels"), SHAPES)
 @pytest.mark.parametrize("steps", [1, 3, 10])
-def test_it_computes_what_was_trained_under_any_chunking(cell: Cell, steps: int) -> None:
-    model = tiny(cell)
+def test_it_computes_what_was_trained_under_any_chunking(cell: Cell, channels: int, steps: int) -> None:
+    model = tiny(cell, channels)
     expected, last = model(FRAMES, model.initial_state(3))
     served = Network(model)
     state, parts = served.initial_state(3), []
@@ -38,9 +39,9 @@ def test_it_computes_what_was_trained_under_any_chunking(cell: Cell, steps: int)
 
 
 @needs_int8
-@pytest.mark.parametrize("cell", CELLS)
-def test_int8_is_close(cell: Cell) -> None:
-    model = tiny(cell)
+@pytest.mark.parametrize(("cell", "channels"), SHAPES)
+def test_int8_is_close(cell: Cell, channels: int) -> None:
+    model = tiny(cell, channels)
     expected, _ = model(FRAMES, model.initial_state(3))
     found, _ = Network(model, "int8")(FRAMES, model.initial_state(3))
     divergence = (expected.exp() * (expected - found)).sum(-1).mean()
@@ -67,9 +68,9 @@ def test_a_second_digit_is_worth_a_hundred_times_the_first() -> None:
 
 
 @needs_int8
-@pytest.mark.parametrize("cell", CELLS)
-def test_int8_gives_a_stream_the_same_bits_in_any_company(cell: Cell) -> None:
-    served = Network(tiny(cell), "int8")
+@pytest.mark.parametrize(("cell", "channels"), SHAPES)
+def test_int8_gives_a_stream_the_same_bits_in_any_company(cell: Cell, channels: int) -> None:
+    served = Network(tiny(cell, channels), "int8")
     many = torch.cat((FRAMES, FRAMES * 100, FRAMES - 3, FRAMES.flip(1)))
     together, state = served(many, served.initial_state(12))
     for first, last in [(1, 2), (3, 5), (4, 11)]:
@@ -82,3 +83,23 @@ def test_a_precision_that_the_machine_lacks_is_refused(monkeypatch: pytest.Monke
     monkeypatch.setattr(network, "best_precision", lambda: "float32")
     with pytest.raises(InputError, match="int8"):
         Network(tiny("lstm"), "int8")
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+def test_all_of_it_stays_on_the_device_of_the_weights(cell: Cell) -> None:
+    """On a device without memory, which refuses to compute with tensors from any other."""
+    served = Network(tiny(cell).to("meta"))
+    state = served.initial_state(3)
+    for _ in range(2):
+        log_probs, state = served(FRAMES[:, :12].to("meta"), state)
+    assert {tensor.device.type for tensor in (log_probs, *state)} == {"meta"}
+    assert log_probs.shape == (3, 4, served.config.num_tokens)
+
+
+def test_what_a_machine_lacks_is_refused() -> None:
+    if not torch.cuda.is_available():
+        with pytest.raises(InputError, match="no CUDA device"):
+            find_device("cuda")
+    with pytest.raises(InputError, match="meta cannot compute in int8"):
+        Network(tiny("lstm").to("meta"), "int8")
+    assert best_precision("cuda") == "float32"

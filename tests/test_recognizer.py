@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +18,9 @@ from streaming_asr import hotwords
 from streaming_asr.decoder import Decoder, DecoderOptions
 from streaming_asr.errors import InputError
 from streaming_asr.features import Samples
+from streaming_asr.formatting.writer import Formatter
 from streaming_asr.lexicon import Lexicon, LexiconTree
-from streaming_asr.messages import Endpointing, Event, Final, Partial, SpeechStarted, StreamOptions
+from streaming_asr.messages import Checkpoint, Endpointing, Event, Final, Partial, SpeechStarted, StreamOptions
 from streaming_asr.model import AcousticModel, ModelConfig
 from streaming_asr.ngram import NGram
 from streaming_asr.recognizer import PREROLL_FRAMES, Recognizer, Stream
@@ -99,6 +102,17 @@ def test_the_random_network_says_something(recognizer: Recognizer) -> None:
     assert sum(len(final.words) for final in finals(events)) > 5
     assert sum(bool(final.text) for final in finals(events)) >= 2
     assert any(isinstance(event, SpeechStarted) for event in events)
+
+
+def test_words_are_dated_back_by_the_look_ahead(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = [word for final in finals(run(recognizer, SPEECH, 960)) for word in final.words]
+    config = dataclasses.replace(recognizer.model.config, lookahead_frames=3)
+    monkeypatch.setattr(recognizer.model, "config", config)
+    monkeypatch.setattr(recognizer, "lookahead_frames", 3)
+    got = [word for final in finals(run(recognizer, SPEECH, 960)) for word in final.words]
+    assert [word.word for word in got] == [word.word for word in expected]
+    assert [word.start for word in got] == pytest.approx([word.start - 0.03 for word in expected])
+    assert [word.end for word in got][:-1] == pytest.approx([word.end - 0.03 for word in expected][:-1])
 
 
 @pytest.mark.parametrize("size", [1, 159, 160, 161, 320, 1200, len(SPEECH)])
@@ -247,6 +261,50 @@ def test_options_are_honoured(recognizer: Recognizer) -> None:
         recognizer.stream(StreamOptions(nbest=11))
 
 
+def test_finals_are_formatted_beside_the_raw_text(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stutters(Formatter):
+        """Writes the first word only, in capitals, after all that the open sentence began with."""
+
+        def write(self, words: Sequence[str], before: Sequence[str] = ()) -> list[str]:
+            return ["".join(f"({word})" for word in before) + words[0].upper(), *([""] * (len(words) - 1))]
+
+    monkeypatch.setattr(recognizer, "formatter", Stutters())
+    heard = [final for final in finals(run(recognizer, SPEECH, 960)) if final.text]
+    assert len(heard) > 1
+    assert heard[0].formatted == heard[0].words[0].written == heard[0].text.split()[0].upper()
+    before = "".join(f"({word})" for word in heard[0].text.split())  # it ended no sentence
+    assert heard[1].formatted == before + heard[1].text.split()[0].upper()
+    assert [[word.word for word in final.words] for final in heard] == [final.text.split() for final in heard]
+    again = finals(run(recognizer, SPEECH, 960, StreamOptions(first_utterance=1, finals_before=tuple(heard[:1]))))
+    assert again[0].formatted == before + heard[0].formatted  # in another process
+    raw = finals(run(recognizer, SPEECH, 960, StreamOptions(formatted=False)))
+    assert [final.text for final in raw if final.text] == [final.text for final in heard]
+    assert not any(final.formatted or any(word.written is not None for word in final.words) for final in raw)
+
+
+def test_checkpoints_say_from_where_another_stream_can_go_on(recognizer: Recognizer) -> None:
+    stream = recognizer.stream(StreamOptions(checkpoints=True))
+    samples = np.concatenate((SPEECH, np.zeros(5 * 16000, np.float32), SPEECH[:8000]))
+    events = [e for first in range(0, len(samples), 960) for e in stream.accept(samples[first : first + 960])]
+    events += stream.finish()
+    checkpoints = [event.samples for event in events if isinstance(event, Checkpoint)]
+    assert checkpoints == sorted(set(checkpoints))
+    assert sum(len(SPEECH) < at < len(SPEECH) + 5 * 16000 for at in checkpoints) >= 3  # in silence, asleep
+    assert checkpoints[-1] == len(samples)  # a flush settles all
+    for before, event in itertools.pairwise(events):
+        if isinstance(event, Final) and event.text:
+            assert isinstance(before, Checkpoint)
+            assert before.samples / 16000 >= event.words[-1].end - 0.03
+    plain = run(recognizer, samples, 960)
+    assert [event for event in events if not isinstance(event, Checkpoint)] == plain
+
+    at = checkpoints[len(checkpoints) // 2]
+    again = run(recognizer, samples[at:], 960, StreamOptions(first_sample=at, first_utterance=7))
+    assert [final.utterance for final in finals(again)] == list(range(7, 7 + len(finals(again))))
+    assert all(word.start >= at / 16000 for final in finals(again) for word in final.words)
+    assert finals(again)[-1].end == pytest.approx(len(samples) / 16000, abs=0.001)
+
+
 def test_an_empty_stream_ends_with_an_empty_final(recognizer: Recognizer) -> None:
     assert run(recognizer, np.zeros(0, np.float32), 960) == [Final(0, "", 0.0, 0.0, 0.0, "stop")]
 
@@ -279,3 +337,33 @@ def test_a_hotword_is_heard_where_it_was_not_and_only_in_its_session(
     unheard = [phone.lower() for phone in PHONES if phone.lower() not in before]
     assert any(word in heard(word.upper()) for word in unheard)
     assert heard() == before
+
+
+class _AlwaysSays:
+    def __init__(self, *phones: str) -> None:
+        self.phones = phones
+
+    def pronounce(self, word: str, variants: int) -> list[tuple[str, ...]]:
+        return [self.phones]
+
+
+def test_a_hotword_that_the_lexicon_lacks_is_heard_and_only_in_its_session(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def heard(*hotwords: str) -> list[Event]:
+        return run(recognizer, SPEECH, 960, StreamOptions(nbest=3, hotwords=hotwords))
+
+    plain = heard()
+    assert heard("Krzyz") == plain  # nobody knows how it sounds
+    phones = [word.upper() for word in finals(plain)[0].text.split() if word.upper() in PHONES]
+    monkeypatch.setattr(recognizer, "g2p", _AlwaysSays(*phones[1:3]))
+    monkeypatch.setattr(recognizer, "hotword_nats", 40.0)
+    events = heard("Krzyz")
+    check_committed(events)
+    words = [word for final in finals(events) for word in final.words]
+    assert "krzyz" in {word.word for word in words}
+    assert [word.word for word in words] == " ".join(final.text for final in finals(events)).split()
+    assert all(0 <= word.confidence <= 1 for word in words)
+    assert any("krzyz" in alternative.text for final in finals(events) for alternative in final.alternatives)
+    assert any("krzyz" in event.committed for event in events if isinstance(event, Partial))
+    assert heard() == plain
