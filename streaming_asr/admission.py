@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-MAX_LOAD = 0.75  # share of the time that may go into steps: the rest is for sockets, and for who speaks at once
+MAX_LOAD = 0.45  # share of the time for steps: sockets take as much again under the same interpreter lock
 WINDOW_SECONDS = 5
 LATE_SHARE = 0.05  # of the steps in the window, from which nobody more is let in
 RECOVERED_SHARE = 0.01  # until at most so many are late

@@ -102,6 +102,21 @@ class AudioDecoder:
         """Whole frames accepted so far."""
         return self._frames_in
 
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one sample of every channel."""
+        return self._frame_bytes
+
+    def frames_until(self, samples: int) -> int:
+        """Whole frames before this sample of what came out; no more than were accepted."""
+        return min(samples * self.sample_rate // SAMPLE_RATE, self._frames_in)
+
+    def start_at(self, frames: int) -> int:
+        """Counts as if so many frames had been accepted and flushed before the first; the samples that they made."""
+        self._frames_in = frames
+        self._samples_out = (frames * SAMPLE_RATE + self.sample_rate // 2) // self.sample_rate
+        return self._samples_out
+
     def drop_pending(self) -> None:
         """Forgets the bytes of a frame that is still incomplete: it will be sent again as a whole."""
         self._rest = b""

@@ -68,7 +68,7 @@ def _network_step(model: StepFunction, batch: int) -> Callable[[], None]:
 
     def step() -> None:
         with torch.inference_mode():
-            model(frames, state)
+            model(frames, state)[0].cpu()  # waits for other devices
 
     return step
 

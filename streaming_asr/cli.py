@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +39,10 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     def model_option(command: argparse.ArgumentParser) -> None:
         command.add_argument("--model", type=Path, metavar="DIR", help="model folder (default: the one that ships)")
         command.add_argument(
-            "--precision", choices=("float32", "int8"), help="of the network (default: what suits the processor)"
+            "--precision", choices=("float32", "int8"), help="of the network (default: what suits the device)"
+        )
+        command.add_argument(
+            "--device", choices=("cpu", "cuda"), default="cpu", help="of the network (default: %(default)s)"
         )
 
     serve = commands.add_parser("serve", help="serve clients")
@@ -93,6 +97,12 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     serve.add_argument(
         "--journal", type=Path, metavar="DIR", help="append every final there before it is sent (default: keep nothing)"
     )
+    serve.add_argument(
+        "--state-dir",
+        type=Path,
+        metavar="DIR",
+        help="keep what resumable sessions need to go on after a restart (default: keep nothing)",
+    )
     serve.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve TLS (wss) with this certificate chain, PEM")
     serve.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, PEM, if not in the same file")
     limits = serve.add_argument_group("limits of one client")
@@ -129,6 +139,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     transcribe = commands.add_parser("transcribe", help="transcribe files")
     transcribe.add_argument("files", nargs="+", type=Path, metavar="FILE")
     transcribe.add_argument("--format", choices=("text", "json", "srt", "vtt"), default="text")
+    transcribe.add_argument("--raw", action="store_true", help="words as they were said: no marks, capitals or figures")
     model_option(transcribe)
 
     evaluate = commands.add_parser("evaluate", help="word error rate over a LibriSpeech-style folder")
@@ -154,7 +165,9 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     )
     train.add_argument("--dev", type=Path, metavar="DIR", help="held-out folder, read after each epoch")
     train.add_argument("--config", type=Path, metavar="FILE", help="JSON with fields of TrainConfig")
-    train.add_argument("--init", type=Path, metavar="FILE", help="weights (model.safetensors) to start from")
+    train.add_argument(
+        "--init", type=Path, metavar="DIR", help="a model to start from, which also says how each word was pronounced"
+    )
     train.add_argument("--max-hours", type=float, metavar="H", help="stop (resumable) after so much wall-clock time")
 
     build_lm = commands.add_parser("build-lm", help="build vocabulary, lexicon and n-gram LM from text")
@@ -165,12 +178,27 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     build_lm.add_argument("--output", type=Path, required=True, metavar="DIR")
     build_lm.add_argument("--order", type=int, default=3, metavar="N")
 
+    punctuation = commands.add_parser("train-punctuation", help="train the marks and capitals of finals on prose")
+    punctuation.add_argument(
+        "texts", nargs="+", type=Path, metavar="FILE", help="plain text, paragraphs apart by blank lines"
+    )
+    punctuation.add_argument(
+        "--dev", nargs="+", type=Path, required=True, metavar="FILE", help="held-out text, to be scored on"
+    )
+    punctuation.add_argument("--max-words", type=int, default=8_000_000, metavar="N", help="default: %(default)s")
+    punctuation.add_argument("--init", type=Path, metavar="FILE", help="punctuation.safetensors to start from")
+    punctuation.add_argument("--output", type=Path, required=True, metavar="FILE")
+
     export = commands.add_parser("export-model", help="join weights, lexicon and LM into a model folder that serves")
     export.add_argument(
         "--acoustic", type=Path, required=True, metavar="DIR", help="the model/ folder that train wrote"
     )
     export.add_argument("--lexicon", type=Path, required=True, metavar="FILE")
     export.add_argument("--lm", type=Path, required=True, metavar="FILE", help="lm.safetensors that build-lm wrote")
+    export.add_argument(
+        "--punctuation", type=Path, metavar="FILE", help="punctuation.safetensors that train-punctuation wrote"
+    )
+    export.add_argument("--g2p", type=Path, metavar="FILE", help="g2p.safetensors that build-lm wrote")
     export.add_argument("--name", required=True)
     export.add_argument(
         "--decoder",
@@ -197,6 +225,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "evaluate": _evaluate,
         "train": _train,
         "build-lm": _build_lm,
+        "train-punctuation": _train_punctuation,
         "export-model": _export_model,
     }[options.command]
     try:
@@ -231,9 +260,18 @@ def _bench(arguments: Sequence[str]) -> int:
 
 
 def _load(options: argparse.Namespace) -> Recognizer:
-    from .recognizer import SHIPPED_MODEL, Recognizer
+    from .manifest import SHIPPED_MODEL
+    from .search_graph import read_graph
 
-    return Recognizer.load(options.model or SHIPPED_MODEL, precision=options.precision)
+    folder = options.model or SHIPPED_MODEL
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_graph, folder)
+        import torch  # takes as long
+
+        from .recognizer import Recognizer
+
+        torch.set_num_threads(1)  # more would spin while the search, and a server's sockets, need the processors
+        return Recognizer.load(folder, precision=options.precision, device=options.device, graph=reading.result())
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -255,6 +293,7 @@ def _serve(options: argparse.Namespace) -> int:
             keys=options.keys,
             insecure=options.insecure,
             journal=options.journal,
+            state_dir=options.state_dir,
             tls_certificate=options.tls_cert,
             tls_key=options.tls_key,
             limits=Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)}),
@@ -295,7 +334,7 @@ def _transcribe(options: argparse.Namespace) -> int:
         began = time.perf_counter()
         try:
             with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-                finals, audio_seconds = _transcribe_file(recognizer, path, progress)
+                finals, audio_seconds = _transcribe_file(recognizer, path, progress, formatted=not options.raw)
         except InputError as error:
             print(f"streaming-asr transcribe: {error}", file=sys.stderr)
             exit_code = EXIT_USAGE
@@ -305,12 +344,14 @@ def _transcribe(options: argparse.Namespace) -> int:
     return exit_code
 
 
-def _transcribe_file(recognizer: Recognizer, path: Path, progress: Progress) -> tuple[list[Final], float]:
-    from .messages import Final
+def _transcribe_file(
+    recognizer: Recognizer, path: Path, progress: Progress, *, formatted: bool
+) -> tuple[list[Final], float]:
+    from .messages import Final, StreamOptions
     from .recordings import duration_seconds, read_blocks
 
     task = progress.add_task(path.name, total=duration_seconds(path))
-    stream = recognizer.stream()
+    stream = recognizer.stream(StreamOptions(formatted=formatted))
     finals: list[Final] = []
     num_samples = 0
     for block in read_blocks(path):
@@ -322,6 +363,8 @@ def _transcribe_file(recognizer: Recognizer, path: Path, progress: Progress) -> 
 
 
 def _transcript(form: str, path: Path, finals: list[Final], audio_seconds: float, compute_seconds: float) -> str:
+    import msgspec
+
     from .subtitles import srt, vtt
 
     if form == "srt":
@@ -329,15 +372,14 @@ def _transcript(form: str, path: Path, finals: list[Final], audio_seconds: float
     if form == "vtt":
         return vtt(finals)
     if form == "text":
-        return "".join(f"{final.text}\n" for final in finals)
+        return "".join(f"{final.formatted or final.text}\n" for final in finals)
     utterances = [
         {
             "text": final.text,
+            **({"formatted": final.formatted} if final.formatted else {}),
             "start": final.start,
             "end": final.end,
-            "words": [
-                {"word": w.word, "start": w.start, "end": w.end, "confidence": w.confidence} for w in final.words
-            ],
+            "words": msgspec.to_builtins(final.words),
         }
         for final in finals
     ]
@@ -432,6 +474,16 @@ def _build_lm(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _train_punctuation(options: argparse.Namespace) -> int:
+    import logging
+
+    from .training.punctuation import train_punctuation
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train_punctuation(options.texts, options.dev, options.output, max_words=options.max_words, init=options.init)
+    return EXIT_OK
+
+
 def _export_model(options: argparse.Namespace) -> int:
     from .training.export import export_model
 
@@ -441,6 +493,8 @@ def _export_model(options: argparse.Namespace) -> int:
         options.lm,
         options.output,
         name=options.name,
+        punctuation=options.punctuation,
+        g2p=options.g2p,
         decoder=options.decoder,
     )
     return EXIT_OK

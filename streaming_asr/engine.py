@@ -9,6 +9,7 @@ are lost, all others go on. Knows nothing of sockets or messages beyond the even
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 import logging
 import math
@@ -17,15 +18,16 @@ import time
 import traceback
 import weakref
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
+import msgspec
 import numpy as np
 
 from .admission import StepCost
 from .audio import SAMPLE_RATE, Samples
-from .messages import Event, Reason, StreamOptions
+from .messages import Event, Final, Partial, Reason, StreamOptions, Timings
 from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
@@ -62,6 +64,7 @@ class EngineRecognizer(Protocol):
     name: str
     chunk_ms: int
     language: str
+    search_seconds: float  # of the last step, on the wall clock
 
     def stream(self, options: Any, /) -> EngineStream:
         """A new stream."""
@@ -462,20 +465,24 @@ class Engine:
                 if self._stopping:
                     break
                 nudged, self._nudged = self._nudged, {}
-            for handle in nudged:
-                if self._guarded(handle, self._feed):
-                    handle._ready_at = self._clock()
-                    self._scheduler.offer(handle, handle._ready_at)
+            if nudged:
+                self._held(list(nudged), functools.partial(self._feed_all, list(nudged)))
             batch = self._scheduler.take(self._max_batch)
             if batch:
                 self._step(batch)
         for handle in list(self._open):
             self._give_back(handle)
 
+    def _feed_all(self, handles: Iterable[Handle]) -> None:
+        for handle in handles:
+            if self._guarded(handle, self._feed):
+                handle._ready_at = self._clock()
+                self._scheduler.offer(handle, handle._ready_at)
+
     def _guarded(self, handle: Handle, work: Callable[[Handle], T]) -> T | None:
         """Does work for one stream; if it raises, that stream ends and no other."""
         try:
-            return self._held([handle], lambda: work(handle))
+            return work(handle)
         except Exception as error:
             _log_failure("a stream's step", error)
             self._give_back(handle)
@@ -543,8 +550,9 @@ class Engine:
                     self._nudge(handle)  # again after the others
                     return False
                 item = handle._backlog.take()
-                if handle._has_capacity is not None and handle.has_capacity:
-                    self._on_loop(handle._has_capacity.set)
+                waiting = handle._has_capacity  # who was woken takes it back at any time
+                if waiting is not None and handle.has_capacity:
+                    self._on_loop(waiting.set)
             if isinstance(item, Marker):  # not ready: every step that what came before it allows was taken
                 self._on_loop(handle._on_marker)
             elif isinstance(item, str):
@@ -563,36 +571,58 @@ class Engine:
             if len(batch) > 1:
                 logger.warning("a step of %d streams failed; taking it one by one", len(batch))
             for handle in batch:
-                alone = self._guarded(handle, self._step_alone)
+                alone = self._held([handle], functools.partial(self._guarded, handle, self._step_alone))
                 if alone is not None:
-                    self._after_step([handle], alone)
+                    self._after_step([handle], alone, self._clock())
             return
         ended = self._clock()
         late_seconds = [max(0.0, ended - time_due) for time_due in due]
-        self._on_step(StepReport([began - handle._ready_at for handle in batch], ended - began, late_seconds))
-        self._after_step(batch, results)
+        queue_seconds = [began - handle._ready_at for handle in batch]
+        self._on_step(StepReport(queue_seconds, ended - began, late_seconds))
+        for handle, waited, events in zip(batch, queue_seconds, results, strict=True):
+            if events and handle._options.timings:
+                events[:] = self._timed(events, waited, ended - began)
+        self._after_step(batch, results, ended)
+
+    def _timed(self, events: list[Event], queue_seconds: float, step_seconds: float) -> list[Event]:
+        search_seconds = min(self._recognizer.search_seconds, step_seconds)
+        timings = Timings(_ms(queue_seconds), _ms(step_seconds - search_seconds), _ms(search_seconds), 0.0)
+        return [
+            msgspec.structs.replace(event, timings=timings) if isinstance(event, Partial | Final) else event
+            for event in events
+        ]
 
     def _step_alone(self, handle: Handle) -> list[list[Event]] | None:
         assert handle._stream is not None
         return self._recognizer.step([handle._stream]) if handle._stream.ready else None
 
-    def _after_step(self, batch: list[Handle], results: list[list[Event]]) -> None:
+    def _after_step(self, batch: list[Handle], results: list[list[Event]], ended: float) -> None:
         deliveries = [(handle, events) for handle, events in zip(batch, results, strict=True) if events]
         if deliveries:
-            self._on_loop(_deliver, deliveries)
+            self._on_loop(self._deliver, deliveries, ended)
         with self._wake:
             for handle in batch:
                 self._nudge(handle)  # it may be ready again
 
+    def _deliver(self, deliveries: list[tuple[Handle, list[Event]]], ended: float) -> None:
+        """On the event loop: hands each stream what its step found."""
+        emission = _ms(self._clock() - ended)
+        for handle, events in deliveries:
+            try:
+                handle._on_events([_emitted(event, emission) for event in events])
+            except Exception as error:
+                _log_failure("taking events", error)
+                asyncio.get_running_loop().call_soon(handle._on_failure)  # which may raise too
 
-def _deliver(deliveries: list[tuple[Handle, list[Event]]]) -> None:
-    """On the event loop: hands each stream what its step found."""
-    for handle, events in deliveries:
-        try:
-            handle._on_events(events)
-        except Exception as error:
-            _log_failure("taking events", error)
-            asyncio.get_running_loop().call_soon(handle._on_failure)  # which may raise too
+
+def _emitted(event: Event, emission: float) -> Event:
+    if not isinstance(event, Partial | Final) or event.timings is None:
+        return event
+    return msgspec.structs.replace(event, timings=msgspec.structs.replace(event.timings, emission=emission))
+
+
+def _ms(seconds: float) -> float:
+    return round(1000 * seconds, 1)
 
 
 def _log_failure(what: str, error: BaseException) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import errno
 import logging
 import os
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -53,6 +53,10 @@ class Journal:
 
     async def append(self, session: str, protocol: str, final: Final) -> None:
         """Returns when the final is on disk, or has failed to get there."""
+        await asyncio.wrap_future(self.append_soon(session, protocol, final))
+
+    def append_soon(self, session: str, protocol: str, final: Final) -> Future[None]:
+        """The same without waiting, for a final that nobody will be told."""
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         entry = Entry(
             time,
@@ -66,7 +70,7 @@ class Journal:
             final.reason,
         )
         line = msgspec.json.encode(entry) + b"\n"
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._try_to_write, line)
+        return self._thread.submit(self._try_to_write, line)
 
     def close(self) -> None:
         """Waits for what is being written."""

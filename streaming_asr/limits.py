@@ -63,6 +63,8 @@ class Budget:
     @property
     def wait_seconds(self) -> float:
         """Until the budget is no longer overdrawn; 0 if it is not."""
+        if self._left >= 0:
+            return 0.0
         self._refill()
         return max(0.0, -self._left / self._rate)
 

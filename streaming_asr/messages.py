@@ -49,6 +49,8 @@ class Start(msgspec.Struct, tag="start", tag_field="type", forbid_unknown_fields
     nbest: int = 1  # 1 to 10
     endpointing: Endpointing = Endpointing()
     hotwords: tuple[str, ...] = ()  # words and phrases that are likely
+    timings: bool = False  # whether partials and finals say what they waited for
+    formatted: bool = True  # whether finals also come with marks, capitals and figures
     resumable: bool = False  # whether the session waits for its client when the connection drops
     resume: Resume | None = None  # goes on with this session; everything else is as it was started
 
@@ -77,18 +79,28 @@ class StreamOptions:
     nbest: int = 1
     endpointing: Endpointing = field(default_factory=Endpointing)
     hotwords: tuple[str, ...] = ()
+    timings: bool = False
+    formatted: bool = True
+    checkpoints: bool = False  # whether the stream says from where another one could go on with it
+    first_sample: int = 0  # at 16 kHz, of a stream that goes on with another one: times count from that one's start, …
+    first_utterance: int = 0  # … and utterances
+    finals_before: tuple[Final, ...] = ()  # the last of that one's, whose sentence the next may go on with
 
 
 # --- server to client --------------------------------------------------------------------------------------------
 
 
-class Word(msgspec.Struct, frozen=True):
-    """One recognized word; ``confidence`` in 0..1."""
+class Word(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One recognized word; ``confidence`` in 0..1.
+
+    ``written`` is its part of the final's ``formatted``; empty when an earlier word's figures say this one, too.
+    """
 
     word: str
     start: float
     end: float
     confidence: float
+    written: str | None = None
 
 
 class Alternative(msgspec.Struct, frozen=True):
@@ -96,6 +108,15 @@ class Alternative(msgspec.Struct, frozen=True):
 
     text: str
     confidence: float
+
+
+class Timings(msgspec.Struct, frozen=True):
+    """What a message waited for since the chunk was complete that it follows from, ms."""
+
+    queue: float  # until the chunk's step began
+    compute: float  # the step, shared with the other streams in it, without the search
+    decode: float  # the step's search
+    emission: float  # from the step's end until the message was on its way
 
 
 class Ready(msgspec.Struct, tag="ready", tag_field="type", frozen=True, omit_defaults=True):
@@ -123,7 +144,7 @@ class SpeechStarted(msgspec.Struct, tag="speech_started", tag_field="type", froz
     time: float
 
 
-class Partial(msgspec.Struct, tag="partial", tag_field="type", frozen=True):
+class Partial(msgspec.Struct, tag="partial", tag_field="type", frozen=True, omit_defaults=True):
     """The open utterance so far: ``committed`` only ever grows; ``unstable`` may change with the next partial.
 
     The words of the hypothesis are ``committed + " " + unstable`` (either may be empty).
@@ -134,10 +155,14 @@ class Partial(msgspec.Struct, tag="partial", tag_field="type", frozen=True):
     unstable: str
     start: float
     end: float
+    timings: Timings | None = None
 
 
 class Final(msgspec.Struct, tag="final", tag_field="type", frozen=True, omit_defaults=True):
-    """The settled text of one utterance; begins with everything that was committed for it."""
+    """The settled text of one utterance; begins with everything that was committed for it.
+
+    ``formatted`` is the same as people write it.
+    """
 
     utterance: int
     text: str
@@ -147,6 +172,8 @@ class Final(msgspec.Struct, tag="final", tag_field="type", frozen=True, omit_def
     reason: Reason
     words: list[Word] = []
     alternatives: list[Alternative] = []
+    timings: Timings | None = None
+    formatted: str = ""
 
 
 class Error(msgspec.Struct, tag="error", tag_field="type", frozen=True):
@@ -163,5 +190,21 @@ class Done(msgspec.Struct, tag="done", tag_field="type", frozen=True):
     utterances: int
 
 
-Event = SpeechStarted | Partial | Final
-ServerMessage = Ready | Ack | SpeechStarted | Partial | Final | Error | Done
+class GoingAway(msgspec.Struct, tag="going_away", tag_field="type", frozen=True):
+    """The server shuts down: the session should end within ``seconds``, or it is ended, or goes on after a restart."""
+
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What came before this sample (16 kHz, of the session) is in the finals so far and in the next one, or silence.
+
+    Never sent: it says from where a stream in another process can go on.
+    """
+
+    samples: int
+
+
+Event = SpeechStarted | Partial | Final | Checkpoint
+ServerMessage = Ready | Ack | SpeechStarted | Partial | Final | GoingAway | Error | Done

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import gc
 import logging
 import math
 import secrets
@@ -54,7 +55,8 @@ from .protocols.openai_realtime import OpenAIAdapter
 from .protocols.sherpa_onnx import SherpaOnnxAdapter
 from .protocols.vosk import VoskAdapter
 from .protocols.wyoming import WyomingAdapter
-from .session import Close, Flush, ModelInfo, Open, Push, Session, State, TakeUp
+from .session import Close, Flush, ModelInfo, Open, Push, Save, Session, Snapshot, State, TakeUp
+from .state import StateFolder
 from .tcp import READ_BYTES, TcpConnection
 from .tls import ServerTls
 from .watchdog import STALL_SECONDS, Watchdog
@@ -72,7 +74,9 @@ PATHS: dict[str, type[Adapter]] = {
 }
 HEALTH_PATH, READY_PATH, METRICS_PATH = "/healthz", "/readyz", "/metrics"
 HTTP_METHODS = ("GET", "HEAD")
-MAX_READ_BYTES = 8 << 10  # at a time: as frames of one byte they take milliseconds to tell apart, and others wait
+MAX_REQUEST_READ_BYTES = 8 << 10  # at a time: what is refused is read first, or else the client would not hear why
+MAX_READ_BYTES = 2 << 10  # at a time, of frames: 40 ms of sound; of one byte each they take milliseconds to tell apart
+MIN_WAIT_SECONDS = 0.02  # of who sends too much: waiting for each message alone costs more than the message
 MAX_QUEUED_FRAMES = 8  # received and not yet looked at, a session
 MAX_QUEUED_MESSAGES = 256  # recognized and not yet sent, a session: from here on its audio waits
 CLOSE_SECONDS = 5.0  # for a client to answer a close
@@ -109,6 +113,7 @@ class ServerOptions:
     insecure: bool = False  # whether anybody may come in from beyond this machine
     tls_certificate: Path | None = None  # PEM
     journal: Path | None = None  # folder for finals, each on disk before it is sent; None: nothing is kept
+    state_dir: Path | None = None  # folder for open sessions, so that they outlive a restart; None: nothing is kept
     tls_key: Path | None = None  # PEM; None: in the certificate's file
 
     def __post_init__(self) -> None:
@@ -136,10 +141,10 @@ class ServerOptions:
 
 
 @dataclass(frozen=True)
-class Settled:
-    """Stands before the messages that tell a final: it goes into the journal first."""
+class Duty:
+    """Stands before messages that must not go out before it is done."""
 
-    final: Final
+    do: Callable[[], Awaitable[None]]
     is_partial: bool = False
     replaces_partial: bool = False
 
@@ -148,8 +153,9 @@ class Outbox:
     """One session's messages on their way out. A partial gives way to what is newer; all others are kept, in order."""
 
     def __init__(self) -> None:
-        self._messages: deque[Write | Settled] = deque()
+        self._messages: deque[Write | Duty] = deque()
         self._has_partial = False
+        self._is_abandoned = False
         self._close: Close | None = None
         self._changed = asyncio.Event()
         self._below_limit = asyncio.Event()
@@ -158,14 +164,14 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._messages)
 
-    def put(self, message: Write | Settled) -> None:
+    def put(self, message: Write | Duty) -> None:
         """Appends a message; never blocks, see `wait_capacity`."""
         if message.replaces_partial and self._has_partial:
             self._messages = deque(m for m in self._messages if not m.is_partial)
             self._has_partial = False
         self._has_partial |= message.is_partial
         self._messages.append(message)
-        if len(self._messages) >= MAX_QUEUED_MESSAGES:
+        if len(self._messages) >= MAX_QUEUED_MESSAGES and not self._is_abandoned:
             self._below_limit.clear()
         self._changed.set()
 
@@ -175,7 +181,12 @@ class Outbox:
         self._below_limit.set()
         self._changed.set()
 
-    async def get(self) -> Write | Settled | Close:
+    def abandon(self) -> None:
+        """Nobody gets messages any more: nobody shall wait for room."""
+        self._is_abandoned = True
+        self._below_limit.set()
+
+    async def get(self) -> Write | Duty | Close:
         """Waits for the next message, or the close."""
         while not self._messages and self._close is None:
             self._changed.clear()
@@ -189,6 +200,11 @@ class Outbox:
         if len(self._messages) < MAX_QUEUED_MESSAGES:
             self._below_limit.set()
         return message
+
+    @property
+    def has_capacity(self) -> bool:
+        """Whether fewer messages than the limit are queued."""
+        return self._below_limit.is_set()
 
     async def wait_capacity(self) -> bool:
         """Waits until fewer messages than the limit are queued; says whether it had to."""
@@ -231,7 +247,7 @@ class _Connection(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client has a connection; what it wants it has not said yet."""
         super().connection_made(transport)
-        transport.max_size = MAX_READ_BYTES  # type: ignore[attr-defined]  # of asyncio's socket transports
+        transport.max_size = MAX_REQUEST_READ_BYTES  # type: ignore[attr-defined]  # of asyncio's socket transports
         oldest = self._lobby.enter(self)
         if oldest is not None:
             oldest.transport.abort()
@@ -246,6 +262,7 @@ class _Connection(ServerConnection):
                 return
         super().data_received(data)
         if self.request is not None:
+            self.transport.max_size = MAX_READ_BYTES  # type: ignore[attr-defined]
             self._lobby.leave(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -270,15 +287,20 @@ class _Conversation:
         options: ServerOptions,
         metrics: Metrics,
         journal: Journal | None,
-        claim: Callable[[messages.Resume], Awaitable[_Conversation | None]],
+        claim: Callable[[messages.Resume, Connection], Awaitable[_Conversation | None]],
+        state: StateFolder | None = None,
+        saved: tuple[Snapshot, str] | None = None,
     ) -> None:
+        """`saved`: with its token, the session that is to go on in place of a new one."""
         self._connection = connection
         self._claim = claim
         self._wanted: messages.Resume | None = None  # another session, which the client asks for
         self._suspended_at = math.inf
         self._is_detached = asyncio.Event()
+        self._is_listening = False
         self._journal = journal
-        self._num_journaled = 0  # finals, told or being told
+        self._num_journaled = saved[0].num_finals if saved else 0  # finals, told or being told
+        self._state = state
         self._metrics = metrics
         self._gate = gate
         self._engine = engine
@@ -291,12 +313,17 @@ class _Conversation:
         self._messages_left = Budget(rate, rate * BURST_MESSAGE_SECONDS, time.monotonic)
         self._audio_left = Budget(limits.max_audio_speed, BURST_AUDIO_SECONDS, time.monotonic)
         token = secrets.token_urlsafe(16) if options.resume_seconds > 0 else ""
-        self._session = Session(secrets.token_hex(8), model, limits, time.monotonic, token)
+        self._session = (
+            Session.restored(*saved, model, limits, time.monotonic)
+            if saved
+            else Session(secrets.token_hex(8), model, limits, time.monotonic, token, saves=state is not None)
+        )
         self._adapter = adapter(self._session, _handshake(connection.request))
         self._outbox = Outbox()
         self._handle: Handle | None = None
         self._log = session_logger(logger, self._session.session_id)
         self._word_latency = WordLatency()
+        self._audio_counter = metrics.audio_seconds.labels(self._adapter.name)
 
     @property
     def is_waiting_for_start(self) -> bool:
@@ -306,13 +333,22 @@ class _Conversation:
         """This message in the client's protocol."""
         return self._adapter.write(message)
 
+    def announce_end(self, seconds: float) -> None:
+        """Tells the client that `go_away` comes in so many seconds."""
+        self._perform(self._adapter.announce_end(seconds))
+
     def go_away(self) -> None:
-        """Settles what was said and closes with 1001."""
+        """Settles what was said and closes with 1001, or 1012 if it is to go on in another process."""
         self._perform(self._adapter.go_away())
 
     def check_key(self) -> None:
         """Ends the session if its key is no longer good."""
         self._spend(0.0)
+
+    def tick(self) -> None:
+        """Ends the session if its time has come. To be called a few times a second."""
+        if self._is_listening:  # or else it is the client that waits for the server
+            self._perform(self._adapter.tick())
 
     def abort(self) -> None:
         """Cuts the connection."""
@@ -355,7 +391,17 @@ class _Conversation:
         self._suspended_at = math.inf
         self._give_back()
 
-    def _give_back(self) -> None:
+    def leave_saved(self) -> None:
+        """The client did not come back to this process; it may find its session in another one."""
+        self._suspended_at = math.inf
+        self._give_back(forget=not self._session.is_saved)
+
+    def _give_back(self, forget: bool = True) -> None:
+        if forget and self._journal is not None:
+            for final in self._unjournaled_finals:
+                self._journal.append_soon(self._session.session_id, self._adapter.name, final)
+        if forget and self._state is not None and self._session.is_saved:
+            self._state.remove(self.session_id)
         self._adapter.connection_lost()
         if self._handle is not None:
             self._handle.close()
@@ -376,22 +422,20 @@ class _Conversation:
         writer = asyncio.create_task(self._write())
         try:
             if self._journal is not None:  # what was settled while nobody was there
-                for final in self._session.kept_finals:
-                    if final.text and final.utterance >= self._num_journaled:
-                        self._outbox.put(Settled(final))
+                for final in self._unjournaled_finals:
+                    self._outbox.put(Duty(functools.partial(self._write_down, final)))
             self._perform(self._adapter.open() if resume is None else self._adapter.resume(resume.utterance))
             while True:
                 if self._wanted is not None:
-                    successor = await self._claim(self._wanted)
+                    successor = await self._claim(self._wanted, connection)
                     if successor is not None:
                         return successor
                     self._wanted = None
                     words = "no such session, or not with this token; it may have waited for too long"
                     self._perform(self._adapter.end(ClientError("unknown_session", words, 1008)))
-                frame = await self._receive()
-                if frame is None:
-                    self._perform(self._adapter.tick())
-                    continue
+                self._is_listening = True
+                frame = await connection.recv()
+                self._is_listening = False
                 self._log.debug("received %s of %d bytes", "text" if isinstance(frame, str) else "audio", len(frame))
                 self._messages_left.spend(1)
                 for piece in _pieces(frame, self._session.piece_bytes):
@@ -400,11 +444,11 @@ class _Conversation:
                     self._account(self._session.audio_seconds - before)
                     if await self._wait_capacity():
                         self._session.keep_alive()  # it was not the client that was idle
-                    if piece is not frame:
-                        await asyncio.sleep(0)  # others' turn
+                    await asyncio.sleep(0)  # others' turn: a hundred frames may wait
         except ConnectionClosed:
             pass
         finally:
+            self._is_listening = False
             code = connection.close_code
             was_told = self._session.state is State.CLOSED and code != 1006
             if not self._session.is_resumable or was_told or code in LEFT:
@@ -431,7 +475,7 @@ class _Conversation:
         if audio_seconds:
             self._word_latency.heard(self._session.audio_seconds, time.monotonic())
             self._audio_left.spend(audio_seconds)
-            self._metrics.audio_seconds.labels(self._adapter.name).inc(audio_seconds)
+            self._audio_counter.inc(audio_seconds)
         self._spend(audio_seconds)
 
     def _spend(self, audio_seconds: float) -> None:
@@ -440,34 +484,25 @@ class _Conversation:
         except ClientError as error:
             self._perform(self._adapter.end(error))
 
-    async def _receive(self) -> Frame | None:
-        """The next frame, or `None` when the session's deadline has come."""
-        deadline = self._session.deadline
-        seconds = None if deadline is None else max(0.0, deadline - time.monotonic())
-        try:
-            async with asyncio.timeout(seconds):
-                return await self._connection.recv()
-        except TimeoutError:
-            return None
-
     async def _wait_capacity(self) -> bool:
-        waited = await self._handle.wait_capacity() if self._handle is not None else False
-        waited = await self._outbox.wait_capacity() or waited
+        """Waits until more may come; says whether it had to."""
+        waited = False
+        if self._handle is not None and not self._handle.has_capacity:
+            waited = await self._handle.wait_capacity()
+        if not self._outbox.has_capacity:
+            waited = await self._outbox.wait_capacity() or waited
         seconds = max(self._messages_left.wait_seconds, self._audio_left.wait_seconds)
         if seconds > 0:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(max(seconds, MIN_WAIT_SECONDS)):
                     await self._connection.wait_closed()
         return waited or seconds > 0
 
     async def _write(self) -> None:
         try:
             while not isinstance(message := await self._outbox.get(), Close):
-                if isinstance(message, Settled):
-                    assert self._journal is not None
-                    entry = self._journal.append(self._session.session_id, self._adapter.name, message.final)
-                    self._num_journaled = message.final.utterance + 1
-                    await asyncio.shield(entry)  # written once, also if the connection goes meanwhile
+                if isinstance(message, Duty):
+                    await asyncio.shield(message.do())  # to its end, also if the connection goes meanwhile
                     continue
                 async with asyncio.timeout(self._options.limits.idle_timeout_seconds):
                     await self._connection.send(message.data)
@@ -479,6 +514,18 @@ class _Conversation:
         except TimeoutError:
             self._log.info("does not read")
             self.abort()
+        finally:
+            self._outbox.abandon()
+
+    @property
+    def _unjournaled_finals(self) -> list[Final]:
+        """What was settled while there was no client."""
+        return [each for each in self._session.kept_finals if each.text and each.utterance >= self._num_journaled]
+
+    def _write_down(self, final: Final) -> Awaitable[None]:
+        assert self._journal is not None
+        self._num_journaled = final.utterance + 1
+        return self._journal.append(self._session.session_id, self._adapter.name, final)
 
     def _perform(self, outputs: list[Output]) -> None:
         for output in outputs:
@@ -496,6 +543,9 @@ class _Conversation:
                     self._handle.mark()
                 case Write():
                     self._outbox.put(output)
+                case Save(snapshot):
+                    assert self._state is not None
+                    self._outbox.put(Duty(functools.partial(self._state.save, snapshot)))
                 case Note(words):
                     self._log.info("%s", words)
                 case TakeUp(resume):
@@ -513,7 +563,7 @@ class _Conversation:
                 if seconds is not None:
                     self._metrics.word_seconds.observe(seconds)
             if self._journal is not None and isinstance(event, Final) and event.text:
-                self._outbox.put(Settled(event))
+                self._outbox.put(Duty(functools.partial(self._write_down, event)))
         self._perform(self._adapter.receive_events(events))
 
     def _on_reached(self) -> None:
@@ -590,6 +640,9 @@ class Server:
         self._welcomes: set[asyncio.Task[Any]] = set()  # of clients on plain TCP
         self._keys = KeyRing(options.keys, time.monotonic) if options.keys is not None else None
         self._journal = Journal(options.journal) if options.journal is not None else None
+        self._state = StateFolder(options.state_dir) if options.state_dir is not None else None
+        self._saved = self._state.load() if self._state is not None else {}  # by session id; another process's
+        self._saved_until = time.monotonic() + options.resume_seconds
         self._gate = Gate(self._keys, options.limits.max_sessions_per_address)
         self._lobby: Lobby[Connection] = Lobby(options.limits.max_handshakes)
         certificate = options.tls_certificate
@@ -684,8 +737,14 @@ class Server:
                 self._unready_until = time.monotonic() + UNREADY_SECONDS
             if self._keys is not None and self._keys.has_changed():
                 self.reload()
+            for conversation in list(self._conversations):
+                conversation.tick()
             latest = time.monotonic() - self._options.resume_seconds
             self._expire([each for each in self._suspended.values() if each.suspended_at <= latest])
+            if self._state is not None and self._saved and time.monotonic() > self._saved_until:
+                for session_id in self._saved:
+                    self._state.remove(session_id)
+                self._saved.clear()
 
     def _suspend(self, conversation: _Conversation) -> None:
         self._suspended[conversation.session_id] = conversation
@@ -697,8 +756,12 @@ class Server:
             del self._suspended[conversation.session_id]
             conversation.expire()
 
-    async def _claim(self, resume: messages.Resume) -> _Conversation | None:
+    async def _claim(self, resume: messages.Resume, connection: Connection) -> _Conversation | None:
         """The session that a client wants back, also from a connection of which only the client knows that it broke."""
+        snapshot = self._saved.get(resume.session_id)
+        if snapshot is not None and snapshot.holds(resume.token):
+            del self._saved[resume.session_id]
+            return self._conversation(connection, NativeAdapter, (snapshot, resume.token))
         found = self._suspended.get(resume.session_id) or next(
             (each for each in self._conversations if each.session_id == resume.session_id), None
         )
@@ -768,6 +831,8 @@ class Server:
         for conversation in list(self._conversations):
             if conversation.is_waiting_for_start:
                 conversation.go_away()
+            elif self._options.drain_seconds:
+                conversation.announce_end(self._options.drain_seconds)
         await self._wait_for_conversations(self._options.drain_seconds, hurry)
         for conversation in list(self._conversations):
             conversation.go_away()
@@ -776,7 +841,9 @@ class Server:
             logger.warning("a session did not end in time and was cut")
             conversation.abort()
         await self._wait_for_conversations(CLOSE_SECONDS)
-        self._expire(list(self._suspended.values()))
+        for conversation in self._suspended.values():
+            conversation.leave_saved()
+        self._suspended.clear()
         if self._welcomes:
             for task in self._welcomes:
                 task.cancel()
@@ -791,6 +858,8 @@ class Server:
         await self._engine.stop()
         if self._journal is not None:
             self._journal.close()
+        if self._state is not None:
+            self._state.close()
 
     async def _wait_for_conversations(self, seconds: float, hurry: asyncio.Event | None = None) -> None:
         if not self._conversations:
@@ -906,7 +975,9 @@ class Server:
             self._lobby.leave(connection)
         return True
 
-    def _conversation(self, connection: Connection, adapter: type[Adapter]) -> _Conversation:
+    def _conversation(
+        self, connection: Connection, adapter: type[Adapter], saved: tuple[Snapshot, str] | None = None
+    ) -> _Conversation:
         return _Conversation(
             connection,
             adapter,
@@ -917,6 +988,8 @@ class Server:
             self._metrics,
             self._journal,
             self._claim,
+            self._state,
+            saved,
         )
 
     async def _carry(self, conversation: _Conversation, connection: Connection) -> None:
@@ -976,7 +1049,11 @@ def run_server(
     """
     configure(log_level, log_format)
     sys.setswitchinterval(SWITCH_SECONDS)
+    gc.disable()  # nothing is garbage yet
     recognizer = load()
+    gc.collect()
+    gc.freeze()  # what is loaded stays: going through it again would hold up everybody for a tenth of a second
+    gc.enable()
 
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(log_loop_error)

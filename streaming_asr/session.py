@@ -10,8 +10,10 @@ input is ignored: what was under way when a session closed is nobody's mistake.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 import functools
+import hashlib
 import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -26,11 +28,12 @@ from .containers import PIECE_BYTES, ContainerDecoder
 from .errors import ClientError, InputError
 from .hotwords import MAX_HOTWORD_CHARACTERS, MAX_HOTWORDS
 from .limits import Limits
-from .messages import Event, Final, Reason, ServerMessage, StreamOptions
+from .messages import Checkpoint, Event, Final, Reason, ServerMessage, StreamOptions
 
 MAX_NBEST = 10
 ACK_SECONDS = 0.5  # of audio from one `Ack` to the next
 MAX_KEPT_FINALS = 256  # of a session that can be resumed, in case its client did not get them
+MAX_SAVED_FINALS = 32  # the same, on disk, where each final writes them all
 QUOTED_CHARACTERS = 40  # of a client's own text that an error message repeats
 MESSAGE_CHARACTERS = 200  # of what the JSON reader says, which repeats some too
 
@@ -66,6 +69,31 @@ class Send:
     message: ServerMessage
 
 
+class Snapshot(msgspec.Struct, frozen=True):
+    """What another process needs to go on with a session. Its client need not send again what is settled in here."""
+
+    session_id: str
+    token_sha256: str
+    start: messages.Start
+    frames: int = 0  # of the client's audio that are settled
+    requests: int = 0  # `Finalize` and `Stop`, the same
+    num_finals: int = 0
+    finals: list[Final] = []  # the last of them, in case the client did not get them
+    utterances: int = 0
+    done: messages.Done | None = None  # the session is over
+
+    def holds(self, token: str) -> bool:
+        """Whether this token is the session's own."""
+        return secrets.compare_digest(self.token_sha256, _sha256(token))
+
+
+@dataclass(frozen=True)
+class Save:
+    """Put this on disk before anything that follows is sent."""
+
+    snapshot: Snapshot
+
+
 @dataclass(frozen=True)
 class Close:
     """Send what is still queued, then close with this code (RFC 6455, 7.4.1); give the stream back."""
@@ -81,7 +109,7 @@ class TakeUp:
     resume: messages.Resume
 
 
-Action = Open | Push | Flush | Send | Close | TakeUp
+Action = Open | Push | Flush | Send | Save | Close | TakeUp
 
 
 # --- states and transitions ----------------------------------------------------------------------------------
@@ -235,9 +263,19 @@ class Session:
     """One client's session. Every input returns the actions it causes; none raises for what a client did."""
 
     def __init__(
-        self, session_id: str, model: ModelInfo, limits: Limits, clock: Callable[[], float], token: str = ""
+        self,
+        session_id: str,
+        model: ModelInfo,
+        limits: Limits,
+        clock: Callable[[], float],
+        token: str = "",
+        saves: bool = False,
     ) -> None:
-        """``token``: with which the session can be resumed, should its client ask for that; empty: not at all."""
+        """``token``: with which the session can be resumed, should its client ask for that; empty: not at all.
+
+        ``saves``: whether it can be resumed in another process. It then acknowledges what is settled and saved, and a
+        client that is back sends again what it has received and not saved, which is passed over.
+        """
         self.session_id = session_id
         self._token = token
         self.state = State.OPENING
@@ -256,6 +294,49 @@ class Session:
         self._num_requests = 0
         self._acknowledged = 0, 0  # frames and requests
         self._farewell: list[Action] = []  # of a session that can be resumed, once it has ended
+        self._saves = saves
+        self._start_message = messages.Start()
+        self._settled_frames = 0
+        self._num_answered = 0  # requests whose final is there
+        self._done: messages.Done | None = None
+        self._saved: Snapshot | None = None
+        self._is_unsaved = True
+        self._reopening: list[Action] = []  # of a session from another process
+        self._bytes_to_skip = self._requests_to_skip = 0  # received and not saved, which come again
+
+    @classmethod
+    def restored(
+        cls, snapshot: Snapshot, token: str, model: ModelInfo, limits: Limits, clock: Callable[[], float]
+    ) -> Session:
+        """The session that another process saved, without its client so far; goes on with `resume`.
+
+        Raises `ClientError` when it asks for what is not served any more.
+        """
+        session = cls(snapshot.session_id, model, limits, clock, token, saves=True)
+        check_start(snapshot.start, model)
+        session._decoder = decoder = _audio_decoder(snapshot.start)
+        assert isinstance(decoder, AudioDecoder)
+        first_sample = decoder.start_at(snapshot.frames)
+        session._start_message = snapshot.start
+        session._settled_frames = snapshot.frames
+        session._num_requests = session._num_answered = snapshot.requests
+        session._num_finals, session.utterances = snapshot.num_finals, snapshot.utterances
+        session._finals = deque(snapshot.finals, maxlen=MAX_KEPT_FINALS)
+        session._saved, session._done, session._is_unsaved = snapshot, snapshot.done, False
+        session._is_connected = False
+        if snapshot.done:
+            session.state = State.CLOSED
+            session._farewell = [Send(snapshot.done), Close(1000)]
+        else:
+            session.state = State.STREAMING
+            options = dataclasses.replace(
+                session._stream_options(),
+                first_sample=first_sample,
+                first_utterance=snapshot.num_finals,
+                finals_before=tuple(snapshot.finals),
+            )
+            session._reopening = [Open(options)]
+        return session
 
     @property
     def audio_seconds(self) -> float:
@@ -298,6 +379,13 @@ class Session:
     @_refusing
     def receive_bytes(self, data: bytes) -> list[Action]:
         """Audio in the encoding that ``start`` named, cut anywhere."""
+        if self._bytes_to_skip:
+            again = min(self._bytes_to_skip, len(data))
+            self._bytes_to_skip -= again
+            data = data[again:]
+            self.keep_alive()
+            if not data:
+                return []
         self._advance(Input.AUDIO)
         self.keep_alive()
         if self.state is State.DRAINING:
@@ -314,6 +402,11 @@ class Session:
         return []
 
     # --- without a client for a while ---
+
+    @property
+    def is_saved(self) -> bool:
+        """Whether another process could go on with it."""
+        return self._saved is not None
 
     @property
     def is_resumable(self) -> bool:
@@ -345,7 +438,8 @@ class Session:
             self._farewell = []
             return self.fail("bad_resume", words, 1008)
         missing = [Send(final) for final in self._finals if final.utterance >= utterance]
-        return [Send(self._ready()), *missing, *self._farewell]
+        reopening, self._reopening = self._reopening, []
+        return [*reopening, *self._save(), Send(self._ready()), *missing, *self._farewell]
 
     # --- from the recognizer ---
 
@@ -355,19 +449,33 @@ class Session:
         for event in events:
             if self.state is State.CLOSED:
                 break
-            actions.append(Send(event))
+            if isinstance(event, Checkpoint):
+                if isinstance(self._decoder, AudioDecoder):
+                    self._settled_frames = self._decoder.frames_until(event.samples)
+                    self._is_unsaved = True
+                continue
             if isinstance(event, Final):
                 self.utterances += bool(event.text)
                 self._num_finals += 1
+                self._num_answered += event.reason != "endpoint"
                 if self._finals is not None:
                     self._finals.append(event)
+                self._is_unsaved = True
+                actions += self._save_and_acknowledge()
+            actions.append(Send(event))
             if not isinstance(event, Final) or event.reason != "stop":
                 self._advance(Input.EVENT)
                 continue
             self._advance(Input.LAST_FINAL)
             assert self._ending is not None
             done = messages.Done(round(self.audio_seconds, 3), self.utterances)
+            if self._ending_error is None:
+                self._done = done
+                self._is_unsaved = True
+                actions += self._save()
             actions += self._part([Send(self._ending_error or done), self._ending])
+        if self.state is not State.CLOSED:
+            actions += self._save_and_acknowledge()
         return actions if self._is_connected else []
 
     # --- from the server itself ---
@@ -392,8 +500,17 @@ class Session:
         """Ends the session with an error; what was said until now is settled before it."""
         return self._end(Close(close_code, code), messages.Error(code, message))
 
+    def announce_end(self, seconds: float) -> list[Action]:
+        """The server will call `go_away` in so many seconds."""
+        return [Send(messages.GoingAway(seconds))] if self.state in (State.STREAMING, State.STOPPING) else []
+
     def go_away(self) -> list[Action]:
-        """Ends the session from the server's side: what was said is settled, then 1001."""
+        """Ends the session from the server's side: what was said is settled, then 1001.
+
+        One that is saved breaks off instead, with 1012 (service restart), for another process to go on with.
+        """
+        if self._saved is not None and self.state is State.STREAMING:
+            return [Close(1012, "the server restarts")]
         return self._end(Close(1001, "the server is shutting down"))
 
     def fail(self, code: str, message: str, close_code: int = 1011) -> list[Action]:
@@ -421,6 +538,10 @@ class Session:
     def _receive(self, message: messages.ClientMessage) -> list[Action]:
         if isinstance(message, messages.Start) and message.resume is not None and self.state is State.OPENING:
             return [TakeUp(message.resume)]
+        if isinstance(message, messages.Finalize | messages.Stop) and self._requests_to_skip:
+            self._requests_to_skip -= 1
+            self.keep_alive()
+            return []
         self._advance(_INPUT_OF[type(message)])
         self.keep_alive()
         if self.state is State.DRAINING:
@@ -442,8 +563,21 @@ class Session:
         self._decoder = _audio_decoder(start)
         if start.resumable and self._token and isinstance(self._decoder, AudioDecoder):
             self._finals = deque(maxlen=MAX_KEPT_FINALS)
-        options = StreamOptions(start.partials, start.words, start.nbest, start.endpointing, start.hotwords)
-        return [Open(options), Send(self._ready())]
+        self._start_message = start
+        return [Open(self._stream_options()), *self._save(), Send(self._ready())]
+
+    def _stream_options(self) -> StreamOptions:
+        start = self._start_message
+        return StreamOptions(
+            start.partials,
+            start.words,
+            start.nbest,
+            start.endpointing,
+            start.hotwords,
+            start.timings,
+            start.formatted,
+            checkpoints=self._is_durable,
+        )
 
     def _ready(self) -> messages.Ready:
         ready = messages.Ready(self.session_id, messages.PROTOCOL_VERSION, self.model.name, self.model.chunk_ms)
@@ -451,19 +585,52 @@ class Session:
             return ready
         assert isinstance(self._decoder, AudioDecoder)
         self._acknowledged = self._decoder.frames, self._num_requests
-        return msgspec.structs.replace(
-            ready, token=self._token, received_samples=self._decoder.frames, received_requests=self._num_requests
-        )
+        if self._saved is not None:
+            self._acknowledged = self._saved.frames, self._saved.requests
+            self._bytes_to_skip = (self._decoder.frames - self._saved.frames) * self._decoder.frame_bytes
+            self._requests_to_skip = self._num_requests - self._saved.requests
+        frames, requests = self._acknowledged
+        return msgspec.structs.replace(ready, token=self._token, received_samples=frames, received_requests=requests)
 
     def _acknowledge(self, seconds: float = 0.0) -> list[Action]:
         """Says what was received, if that is at least `seconds` of audio more than was said last."""
-        if self._finals is None:
+        if self._finals is None or self._is_durable:
             return []
         assert isinstance(self._decoder, AudioDecoder)
         if self._decoder.frames - self._acknowledged[0] < seconds * self._decoder.sample_rate:
             return []
         self._acknowledged = self._decoder.frames, self._num_requests
         return [Send(messages.Ack(*self._acknowledged))]
+
+    @property
+    def _is_durable(self) -> bool:
+        return self._saves and self._finals is not None
+
+    def _save(self) -> list[Action]:
+        if not (self._is_unsaved and self._is_durable and self._is_connected):
+            return []
+        assert self._finals is not None
+        snapshot = Snapshot(
+            self.session_id,
+            _sha256(self._token),
+            self._start_message,
+            self._settled_frames,
+            self._num_answered,
+            self._num_finals,
+            list(self._finals)[-MAX_SAVED_FINALS:],
+            self.utterances,
+            self._done,
+        )
+        self._saved = snapshot
+        self._is_unsaved = False
+        return [Save(snapshot)]
+
+    def _save_and_acknowledge(self) -> list[Action]:
+        saves = self._save()
+        if not saves:
+            return []
+        self._acknowledged = self._settled_frames, self._num_answered
+        return [*saves, Send(messages.Ack(*self._acknowledged))]
 
     def _part(self, actions: list[Action]) -> list[Action]:
         """The last actions; who resumes the session gets them again."""
@@ -502,6 +669,10 @@ class Session:
 
     def _too_big(self) -> ClientError:
         return ClientError("too_big", f"a frame may hold {self.limits.max_frame_bytes} bytes", 1009)
+
+
+def _sha256(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def _push(samples: Samples) -> list[Action]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from streaming_asr.admission import StepCost
 from streaming_asr.audio import Samples
-from streaming_asr.messages import Event, Final, Partial, Reason, SpeechStarted, StreamOptions
+from streaming_asr.messages import Checkpoint, Event, Final, Partial, Reason, SpeechStarted, StreamOptions
 
 CHUNK_MS = 80
 CHUNK_SAMPLES = 1280
@@ -34,8 +34,8 @@ class FakeStream:
         self.items: deque[Samples | Reason] = deque()
         self.rest = np.zeros(0, np.float32)
         self.words: list[str] = []
-        self.utterance = 0
-        self.samples = 0
+        self.utterance = options.first_utterance
+        self.samples = options.first_sample
         self.closed = False
 
     def push(self, samples: Samples) -> None:
@@ -79,6 +79,8 @@ class FakeStream:
             self.words.append(f"w{level}")
             if self.options.partials:
                 events.append(Partial(self.utterance, " ".join(self.words[:-1]), self.words[-1], 0.0, 0.0))
+        if self.options.checkpoints and (reason or not level):
+            events.append(Checkpoint(self.samples))
         if reason or (self.words and not level):
             text, self.words = " ".join(self.words), []
             events.append(Final(self.utterance, text, 0.0, self.samples / 16000, 1.0, reason or "endpoint"))
@@ -96,6 +98,7 @@ class FakeRecognizer:
     name = "en-fake"
     chunk_ms = CHUNK_MS
     language = "en"
+    search_seconds = 0.0
 
     def __init__(self) -> None:
         self.open_streams = 0

@@ -16,7 +16,10 @@ BIN = Path(sys.executable).parent
 
 @pytest.mark.parametrize(
     "command",
-    [[], ["serve"], ["transcribe"], ["evaluate"], ["train"], ["build-lm"], ["export-model"], ["keys"], ["keys", "add"]],
+    [
+        *([], ["serve"], ["transcribe"], ["evaluate"], ["keys"], ["keys", "add"]),
+        *(["train"], ["build-lm"], ["train-punctuation"], ["export-model"]),
+    ],
 )
 def test_every_command_explains_itself(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_info:

@@ -328,6 +328,36 @@ def test_a_full_backlog_holds_its_sender_back_until_it_drains() -> None:
     run(test)
 
 
+def test_who_is_woken_while_the_worker_looks_whom_to_wake_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = threading.Event()
+    has_capacity = Handle.has_capacity.fget
+    assert has_capacity is not None
+
+    def wake_meanwhile(handle: Handle) -> bool:
+        if not (has := has_capacity(handle)) or threading.current_thread().name != "engine":
+            return has
+        handle._engine._on_loop(handle._has_capacity.set)  # as it did for the block before
+        assert gone.wait(30)
+        return has
+
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with running(recognizer, max_backlog_seconds=0.5) as engine:
+            recognizer.gate.clear()
+            listener = Listener(engine)
+            listener.handle.push(samples(words(*[1] * 20)))
+            waiting = asyncio.create_task(listener.handle.wait_capacity())
+            await asyncio.sleep(0)
+            recognizer.gate.set()
+            assert await waiting
+            gone.set()
+            listener.handle.flush("stop")
+            assert await listener.stopped() == [(" ".join(["w1"] * 20), "stop")]
+
+    monkeypatch.setattr(Handle, "has_capacity", property(wake_meanwhile))
+    run(test)
+
+
 def test_a_closed_stream_delivers_nothing_more() -> None:
     async def test() -> None:
         recognizer = FakeRecognizer()

@@ -8,8 +8,10 @@ import pytest
 from fakes import FakeRecognizer, words
 from test_server import Message, client, eventually, receive, receive_all, receive_until, run, serving
 from websockets.asyncio.client import ClientConnection
+from websockets.asyncio.server import ServerConnection
 
 from streaming_asr import server as server_module
+from streaming_asr.limits import Limits
 from streaming_asr.messages import Ready
 from streaming_asr.server import Server
 
@@ -17,6 +19,7 @@ START = '{"type": "start", "resumable": true}'
 AUDIO = words(1, 2, 0, 3, 4, 5, 0, 0, 6)
 SPOKEN = ["w1 w2", "w3 w4 w5", "w6"]
 PACKET = 1001  # bytes: cuts samples in two
+SENTENCE, NUM_SENTENCES = words(1, 0, 0), 40
 
 
 def resume(ready: Message, utterance: int, **changed: str) -> str:
@@ -38,8 +41,9 @@ async def finish(server: Server, ready: Message, finals: list[Message]) -> list[
         return finals + [message for message in received if message["type"] == "final"]
 
 
+@pytest.mark.parametrize("saves", [False, True])
 @pytest.mark.parametrize("way", ["reset", "silence"])
-def test_a_connection_cut_anywhere_loses_and_repeats_nothing(way: str) -> None:
+def test_a_connection_cut_anywhere_loses_and_repeats_nothing(way: str, saves: bool, tmp_path: Path) -> None:
     async def cut(server: Server, num_packets: int) -> None:
         connection: ClientConnection
         async with client(server, close_timeout=0) as connection:
@@ -57,7 +61,7 @@ def test_a_connection_cut_anywhere_loses_and_repeats_nothing(way: str) -> None:
             assert [final["utterance"] for final in finals] == [0, 1, 2]
 
     async def test() -> None:
-        async with serving() as server:
+        async with serving(state_dir=tmp_path if saves else None) as server:
             total = -(-len(AUDIO) // PACKET)
             for num_packets in range(total + 1):
                 await cut(server, num_packets)
@@ -191,6 +195,65 @@ def test_the_journal_holds_each_final_once(tmp_path: Path) -> None:
     run(test)
     lines = [json.loads(line) for path in tmp_path.iterdir() for line in path.read_text().splitlines()]
     assert [line["text"] for line in lines] == SPOKEN
+
+
+def test_the_journal_holds_what_was_settled_after_the_client_had_gone(tmp_path: Path) -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with serving(recognizer, journal=tmp_path) as server:
+            async with client(server) as connection:
+                await connection.send(START)
+                await receive(connection)
+                recognizer.gate.clear()
+                await connection.send(AUDIO)
+                await receive_until(connection, "ack")
+                connection.transport.abort()
+            await eventually(lambda: server.num_sessions == 0)
+            recognizer.gate.set()
+            [waiting] = server._suspended.values()
+            await eventually(lambda: len(waiting._session.kept_finals) == 2)
+
+    run(test)
+    lines = [json.loads(line) for path in tmp_path.iterdir() for line in path.read_text().splitlines()]
+    assert [line["text"] for line in lines] == SPOKEN[:2]
+
+
+@pytest.mark.parametrize("saves", [False, True])
+def test_who_does_not_read_is_suspended_and_loses_nothing(
+    saves: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has_room = asyncio.Event()  # where the socket's buffers end
+    has_room.set()
+    send = ServerConnection.send
+
+    async def send_into_full_buffers(connection: ServerConnection, data: str) -> None:
+        await has_room.wait()
+        await send(connection, data)
+
+    async def test() -> None:
+        state_dir = tmp_path if saves else None
+        async with serving(limits=Limits(idle_timeout_seconds=0.3), state_dir=state_dir) as server:
+            async with client(server) as connection:
+                await connection.send(START)
+                ready = await receive(connection)
+                has_room.clear()
+                for _ in range(NUM_SENTENCES):
+                    await connection.send(SENTENCE)
+                await eventually(lambda: server.num_sessions == 0)
+                connection.transport.abort()
+            has_room.set()
+            async with client(server) as connection:
+                await connection.send(resume(ready, 0))
+                received_samples = (await receive(connection)).get("received_samples", 0)
+                await connection.send((NUM_SENTENCES * SENTENCE)[2 * received_samples :])
+                await connection.send('{"type": "stop"}')
+                received, code, _ = await receive_all(connection)
+                finals = [message["text"] for message in received if message["type"] == "final" and message["text"]]
+                assert (finals, code) == (["w1"] * NUM_SENTENCES, 1000)
+
+    monkeypatch.setattr(server_module, "MAX_QUEUED_MESSAGES", 4)
+    monkeypatch.setattr(ServerConnection, "send", send_into_full_buffers)
+    run(test)
 
 
 def test_without_asking_nothing_is_kept() -> None:

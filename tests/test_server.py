@@ -41,7 +41,7 @@ Message = dict[str, Any]
 async def serving(recognizer: FakeRecognizer | None = None, **options: Any) -> AsyncIterator[Server]:
     """A server that must have given back everything by the end."""
     recognizer = recognizer or FakeRecognizer()
-    server = Server(recognizer, ServerOptions(port=0, **({"drain_seconds": 0.0, "stall_seconds": 60.0} | options)))
+    server = Server(recognizer, ServerOptions(**({"port": 0, "drain_seconds": 0.0, "stall_seconds": 60.0} | options)))
     await server.start()
     try:
         yield server
@@ -143,6 +143,28 @@ def test_options_reach_the_recognizer() -> None:
             await connection.send(STOP)
             received, _, _ = await receive_all(connection)
             assert [message["type"] for message in received] == ["ready", "speech_started", "final", "done"]
+
+    run(test)
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_messages_say_what_they_waited_for_if_asked(wanted: bool) -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        recognizer.search_seconds = 1e-6
+        async with serving(recognizer) as server, client(server) as connection:
+            await connection.send(json.dumps({"type": "start", "timings": wanted}))
+            await connection.send(words(1, 2))
+            received = await receive_until(connection, "partial")
+            await connection.send(STOP)
+            received += (await receive_all(connection))[0]
+        results = [message for message in received if message["type"] in ("partial", "final")]
+        assert {message["type"] for message in results} == {"partial", "final"}
+        for message in results:
+            timings = message.get("timings")
+            assert (timings is not None) == wanted
+            assert not wanted or set(timings) == {"queue", "compute", "decode", "emission"}
+            assert not wanted or all(0 <= milliseconds < 20_000 for milliseconds in timings.values())
 
     run(test)
 

@@ -11,10 +11,12 @@ import pytest
 from fakes import words
 from test_server import START, STOP, client, eventually, receive, receive_all, run, serving, transcribe
 from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import InvalidStatus
 
 from streaming_asr import server as server_module
 from streaming_asr.limits import Limits
+from streaming_asr.protocols.native import NativeAdapter
 from streaming_asr.server import Server
 
 KEEPALIVE = '{"type": "keepalive"}'
@@ -183,3 +185,49 @@ def test_depth_is_no_way_in(opening: str) -> None:
             assert (received[-1]["type"], code) == ("error", 1007)
 
     run(test)
+
+
+def test_frames_of_a_byte_are_taken_in_turns_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = 0  # of the event loop between the first frame and the last
+    frames = [b"\x82\x81" + MASK + bytes([byte]) for byte in words(1)[:600]]
+    received: list[int] = []
+    receive_bytes = NativeAdapter.read_bytes
+
+    def note_run(self: NativeAdapter, data: bytes) -> Any:
+        received.append(runs)
+        return receive_bytes(self, data)
+
+    async def test() -> None:
+        nonlocal runs
+        async with serving() as server, raw(server) as (reader, writer):
+            await opened(reader, writer)
+            writer.write(b"\x81" + bytes([0x80 | len(START)]) + MASK + START.encode() + b"".join(frames))
+            while len(received) < len(frames):
+                runs += 1
+                await asyncio.sleep(0)
+        assert max(received.count(run) for run in set(received)) <= 2
+
+    monkeypatch.setattr(NativeAdapter, "read_bytes", note_run)
+    run(test)
+
+
+def test_who_has_to_wait_is_not_woken_for_each_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = 0
+    wait_closed = ServerConnection.wait_closed
+
+    async def count(self: ServerConnection) -> None:
+        nonlocal waits
+        waits += 1
+        await wait_closed(self)
+
+    async def test() -> None:
+        async with serving(limits=Limits(max_messages_per_second=500)) as server, client(server) as connection:
+            await connection.send(START)
+            for _ in range(700):
+                await connection.send(KEEPALIVE)
+            await connection.send(STOP)
+            assert (await receive_all(connection))[1] == 1000
+
+    monkeypatch.setattr(ServerConnection, "wait_closed", count)
+    run(test)
+    assert waits <= 30  # for 202 messages beyond the 500 that may come at once

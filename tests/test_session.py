@@ -1,5 +1,6 @@
 """The session machine, without sockets: order, validation, endings; nothing a client sends makes it raise."""
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -22,6 +23,7 @@ from streaming_asr.session import (
     Push,
     Send,
     Session,
+    Snapshot,
     State,
     parse_message,
 )
@@ -305,3 +307,16 @@ def test_whatever_comes_in_whatever_order_the_actions_make_sense(steps: list[Any
 def test_native_messages_are_read_as_written() -> None:
     written = messages.Start(8000, "mulaw", 2, "en", False, False, 4, messages.Endpointing(False, 300))
     assert parse_message(msgspec.json.encode(written).decode()) == written
+
+
+def test_a_restored_session_goes_on_after_its_last_final() -> None:
+    start = messages.Start(sample_rate=8000, hotwords=("one",))
+    finals = [final("endpoint", f"w{utterance}", utterance) for utterance in (3, 4)]
+    snapshot = Snapshot("s1", hashlib.sha256(b"token").hexdigest(), start, 1600, 0, 5, finals, 2)
+    session = Session.restored(snapshot, "token", MODEL, Limits(), Clock())
+    actions = session.resume(5)
+    (opening,) = [action for action in actions if isinstance(action, Open)]
+    options = StreamOptions(
+        hotwords=("one",), checkpoints=True, first_sample=3200, first_utterance=5, finals_before=tuple(finals)
+    )
+    assert opening == Open(options)

@@ -17,7 +17,7 @@ from .. import messages
 from ..access import KEY_SUBPROTOCOLS
 from ..errors import ClientError
 from ..messages import Event, ServerMessage
-from ..session import Action, Close, Flush, ModelInfo, Open, Push, Send, Session, State, TakeUp
+from ..session import Action, Close, Flush, ModelInfo, Open, Push, Save, Send, Session, State, TakeUp
 
 Frame = str | bytes
 
@@ -43,7 +43,13 @@ class Note:
     words: str
 
 
-Output = Open | Push | Flush | Close | Write | Mark | Note | TakeUp
+def note_hotwords(given: Sequence[object], taken: Sequence[str]) -> list[Note]:
+    """Says how many phrases of a list were too many or no phrases."""
+    dropped = len(given) - len(taken)
+    return [Note(f"{dropped} of {len(given)} hotwords are not served")] if dropped else []
+
+
+Output = Open | Push | Flush | Save | Close | Write | Mark | Note | TakeUp
 Step = Action | Write | Mark | Note  # what an adapter's reading yields: a `Send` in it is still to be written
 
 
@@ -115,6 +121,10 @@ class Adapter(abc.ABC):
     def tick(self) -> list[Output]:
         """To be called at the session's deadline."""
         return self._write_all(self.session.tick())
+
+    def announce_end(self, seconds: float) -> list[Output]:
+        """The server will end the session in so many seconds."""
+        return self._write_all(self.session.announce_end(seconds))
 
     def go_away(self) -> list[Output]:
         """The server ends the session; what was said is settled."""

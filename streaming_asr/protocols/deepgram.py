@@ -9,6 +9,7 @@ from urllib.parse import parse_qs
 
 from .. import messages
 from ..errors import ClientError
+from ..formatting.writer import as_written
 from ..messages import Done, Endpointing, Error, Final, Partial, ServerMessage, SpeechStarted
 from ..session import Close, ModelInfo, Session, check_start
 from .adapter import Adapter, Handshake, Note, Step, Write, hypothesis, parse_object, to_json
@@ -44,6 +45,8 @@ SERVED_OPTIONS = frozenset(
         "language",
         "keyterm",
         "keywords",
+        "punctuate",
+        "smart_format",
     }
 )
 IGNORED_OPTIONS = frozenset(
@@ -61,11 +64,9 @@ IGNORED_OPTIONS = frozenset(
         "multichannel",
         "numerals",
         "profanity_filter",
-        "punctuate",
         "redact",
         "replace",
         "search",
-        "smart_format",
         "tag",
         "version",
     }
@@ -100,6 +101,7 @@ class Options:
             partials=self._flag("interim_results"),
             endpointing=self._endpointing(),
             hotwords=self._hotwords(),
+            formatted=self._flag("smart_format") or self._flag("punctuate"),
         )
         self.notes = [f"option {name} is not served" for name in sorted(IGNORED_OPTIONS & values.keys())]
         if not values.keys() <= SERVED_OPTIONS | IGNORED_OPTIONS:
@@ -225,11 +227,11 @@ class DeepgramAdapter(Adapter):
                 "start": word.start,
                 "end": word.end,
                 "confidence": word.confidence,
-                "punctuated_word": word.word,
+                "punctuated_word": word.written,
             }
-            for word in final.words
+            for word in as_written(final.words)
         ]
-        results = self._results(final, final.text, final.confidence, words)
+        results = self._results(final, final.formatted or final.text, final.confidence, words)
         results["is_final"] = True
         results["speech_final"] = final.reason == "endpoint"
         results["from_finalize"] = final.reason == "finalize"

@@ -22,7 +22,7 @@ from ..errors import ClientError
 from ..hotwords import fitting_hotwords
 from ..messages import Endpointing, Error, Final, Partial, ServerMessage, SpeechStarted
 from ..session import Action, Session, State, check_start
-from .adapter import Adapter, Handshake, Note, Step, Write, parse_object, to_json
+from .adapter import Adapter, Handshake, Note, Step, Write, note_hotwords, parse_object, to_json
 
 PCM_SAMPLE_RATE = 24000  # Hz, unless the client names another
 SILENCE_MS = 500  # OpenAI's default
@@ -190,7 +190,9 @@ class OpenAIAdapter(Adapter):
         if self.session.state is not State.OPENING and start != self._start:
             raise ClientError("session_started", "the session cannot be changed after its first audio")
         self._format, self._transcription, self._turn_detection = form, transcription, turn_detection
-        notes = [Note("option noise_reduction is not served")] if given.noise_reduction else []
+        notes = note_hotwords(_phrases(transcription), start.hotwords)
+        if given.noise_reduction:
+            notes.append(Note("option noise_reduction is not served"))
         return [*notes, self._event("session.updated", session=self._description())]
 
     def _append(self, audio: Any) -> Sequence[Step]:
@@ -361,12 +363,13 @@ def _start(form: Format, transcription: Transcription, turn_detection: TurnDetec
         encoding,
         language=transcription.language,
         endpointing=endpointing,
-        hotwords=_hotwords(transcription),
+        hotwords=fitting_hotwords(_phrases(transcription)),
+        formatted=False,
     )
 
 
-def _hotwords(transcription: Transcription) -> tuple[str, ...]:
+def _phrases(transcription: Transcription) -> list[object]:
     """The keywords, and what stands between commas in the prompt."""
     keywords = transcription.keywords if isinstance(transcription.keywords, list) else []
     prompt = re.split(r"[,;\n]", transcription.prompt) if isinstance(transcription.prompt, str) else []
-    return fitting_hotwords([*keywords, *(phrase.strip() for phrase in prompt)])
+    return [*keywords, *(phrase.strip() for phrase in prompt if phrase.strip())]

@@ -17,7 +17,7 @@ class SherpaOnnxAdapter(Adapter):
 
     def greet(self) -> Sequence[Step]:
         """There is nothing to agree on."""
-        return self.session.receive_message(messages.Start(encoding="pcm_f32le"))
+        return self.session.receive_message(messages.Start(encoding="pcm_f32le", formatted=False))
 
     def read_text(self, text: str) -> Sequence[Step]:
         """``Done``; anything else is refused."""

@@ -17,7 +17,19 @@ from ..errors import ClientError
 from ..hotwords import fitting_hotwords
 from ..messages import Final, Partial, ServerMessage
 from ..session import MAX_NBEST, Action, Session, State
-from .adapter import Adapter, Handshake, Mark, Note, Output, Step, Write, hypothesis, parse_object, to_json
+from .adapter import (
+    Adapter,
+    Handshake,
+    Mark,
+    Note,
+    Output,
+    Step,
+    Write,
+    hypothesis,
+    note_hotwords,
+    parse_object,
+    to_json,
+)
 
 DEFAULT_SAMPLE_RATE = 8000  # Hz, as vosk-server's without VOSK_SAMPLE_RATE
 IGNORED_OPTIONS = ("model",)
@@ -84,14 +96,18 @@ class VoskAdapter(Adapter):
         self._words = bool(_whole_number(config, "words", self._words))
         self._max_alternatives = max(0, _whole_number(config, "max_alternatives", self._max_alternatives))
         phrases = config.get("phrase_list")
-        self._hotwords = fitting_hotwords(phrases) if isinstance(phrases, list) else ()
-        return [Note(f"option {name} is not served") for name in IGNORED_OPTIONS if config.get(name)]
+        phrases = phrases if isinstance(phrases, list) else []
+        self._hotwords = fitting_hotwords(phrases)
+        ignored = [Note(f"option {name} is not served") for name in IGNORED_OPTIONS if config.get(name)]
+        return [*note_hotwords(phrases, self._hotwords), *ignored]
 
     def _started(self) -> list[Action]:
         if self.session.state is not State.OPENING:
             return []
         nbest = min(max(1, self._max_alternatives), MAX_NBEST)
-        start = messages.Start(self._sample_rate, words=self._words, nbest=nbest, hotwords=self._hotwords)
+        start = messages.Start(
+            self._sample_rate, words=self._words, nbest=nbest, hotwords=self._hotwords, formatted=False
+        )
         return self.session.receive_message(start)
 
     def _result(self, finals: list[Final]) -> Write:

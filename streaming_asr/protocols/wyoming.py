@@ -18,7 +18,7 @@ from ..errors import ClientError
 from ..hotwords import fitting_hotwords
 from ..messages import Done, Error, Final, Partial, Ready, ServerMessage
 from ..session import Session, State
-from .adapter import Adapter, Handshake, Note, Step, Write, parse_object
+from .adapter import Adapter, Handshake, Note, Step, Write, note_hotwords, parse_object
 
 VERSION = "1.10.2"  # of the `wyoming` package whose events these are
 SAMPLE_BYTES = 2  # of s16le, the only PCM that is served
@@ -193,8 +193,10 @@ class WyomingAdapter(Adapter):
             raise ClientError("bad_message", "language must be a string", 1007)
         self._language = language
         lists = [data.get(name) for name in HOTWORD_OPTIONS]
-        self._hotwords = fitting_hotwords(term for terms in lists if isinstance(terms, list) for term in terms)
-        return [Note(f"option {name} is not served") for name in IGNORED_OPTIONS if data.get(name)]
+        phrases = [term for terms in lists if isinstance(terms, list) for term in terms]
+        self._hotwords = fitting_hotwords(phrases)
+        ignored = [Note(f"option {name} is not served") for name in IGNORED_OPTIONS if data.get(name)]
+        return [*note_hotwords(phrases, self._hotwords), *ignored]
 
     def _started(self, data: dict[str, Any]) -> Sequence[Step]:
         """Starts with the first event that says what the audio is; later ones must say the same."""
@@ -213,7 +215,12 @@ class WyomingAdapter(Adapter):
 
     def _start(self, audio: AudioFormat) -> Sequence[Step]:
         start = messages.Start(
-            audio.rate, channels=audio.channels, language=self._language, words=False, hotwords=self._hotwords
+            audio.rate,
+            channels=audio.channels,
+            language=self._language,
+            words=False,
+            hotwords=self._hotwords,
+            formatted=False,
         )
         return self.session.receive_message(start)
 

@@ -91,6 +91,23 @@ def test_four_clients_at_once_get_what_each_gets_alone(server: ServerProcess, re
     assert asyncio.run(together()) == alone
 
 
+def test_a_session_hears_words_that_the_lexicon_lacks(
+    server: ServerProcess, recognizer: Recognizer, recordings: list[Recording]
+) -> None:
+    def unknown(recording: Recording) -> list[str]:
+        return [word for word in recording.words if word not in recognizer.word_id]
+
+    async def hear(recording: Recording, hotwords: list[str]) -> set[str]:
+        async with connect(server.url, hotwords=hotwords) as session:
+            return set(
+                text([e async for e in session.transcribe(blocks(to_pcm(read_samples(recording.path))))]).split()
+            )
+
+    chosen = sorted((recording for recording in recordings if unknown(recording)), key=lambda r: len(r.words))[:5]
+    hotwords = [word for recording in chosen for word in unknown(recording)]
+    assert any(asyncio.run(hear(recording, hotwords)).intersection(unknown(recording)) for recording in chosen)
+
+
 def test_a_client_killed_in_mid_word_leaves_the_server_serving(server: ServerProcess) -> None:
     before = server.num_file_descriptors
     command = [BIN / "streaming-asr-mic", "--server", server.url, "--file", DEMO, "--format", "json"]
@@ -149,7 +166,7 @@ def test_transcribe_writes_every_format(tmp_path: Path) -> None:
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"not audio")
     command = [BIN / "streaming-asr", "transcribe"]
-    for form, beginning in {"text": "this", "srt": "1\n00:00:0", "vtt": "WEBVTT\n\n00:00:0", "json": '{"file"'}.items():
+    for form, beginning in {"text": "This", "srt": "1\n00:00:0", "vtt": "WEBVTT\n\n00:00:0", "json": '{"file"'}.items():
         done = subprocess.run(
             [*command, "--format", form, broken, DEMO], capture_output=True, text=True, timeout=120, check=False
         )
@@ -160,6 +177,11 @@ def test_transcribe_writes_every_format(tmp_path: Path) -> None:
     row = json.loads(done.stdout)
     assert set(row) == {"file", "text", "utterances", "audio_seconds", "compute_seconds"}
     assert row["text"] == " ".join(utterance["text"] for utterance in row["utterances"])
+    assert row["utterances"][0]["formatted"].startswith("This")
+    written = [word["written"] for utterance in row["utterances"] for word in utterance["words"] if word["written"]]
+    assert " ".join(written) == " ".join(utterance["formatted"] for utterance in row["utterances"])
+    raw = subprocess.run([*command, "--raw", DEMO], capture_output=True, text=True, timeout=120, check=True)
+    assert " ".join(raw.stdout.split()) == row["text"]
 
 
 def test_evaluate_prints_one_object(recordings: list[Recording]) -> None:

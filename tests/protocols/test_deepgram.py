@@ -12,6 +12,7 @@ from fakes import words
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import JSON, close_code, final, new, opened, partial, sent
+from msgspec import structs
 from test_server import run, serving
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
@@ -105,6 +106,23 @@ def test_results_and_what_goes_with_them() -> None:
     adapter = streaming()
     [settled] = sent(adapter.receive_events([SpeechStarted(0.1), final("turn off")]))
     assert settled["is_final"]
+
+
+@pytest.mark.parametrize("option", ["punctuate", "smart_format"])
+def test_text_is_formatted_for_who_asks(option: str) -> None:
+    assert not opened(new(DeepgramAdapter, PCM).open()).options.formatted
+    adapter = new(DeepgramAdapter, f"{PCM}&{option}=true")
+    assert opened(adapter.open()).options.formatted
+    heard = final("twenty one men")
+    written = zip(heard.words, ("21", "", "men."), strict=True)
+    words = [structs.replace(word, written=text) for word, text in written]
+    [settled] = sent(adapter.receive_events([structs.replace(heard, words=words, formatted="21 men.")]))
+    [best] = settled["channel"]["alternatives"]
+    assert best["transcript"] == "21 men."
+    assert [(word["word"], word["punctuated_word"]) for word in best["words"]] == [
+        ("twenty one", "21"),
+        ("men", "men."),
+    ]
 
 
 def test_finalize_and_close_stream() -> None:

@@ -94,6 +94,14 @@ def test_a_rate_that_is_not_served_closes_with_the_first_audio() -> None:
     assert close_code(adapter.receive(AUDIO)) == 1003
 
 
+def test_how_many_hotwords_are_not_served_is_said_in_the_log() -> None:
+    adapter = new(VoskAdapter)
+    phrases = ["secret"] * 101 + [7, ""]
+    assert adapter.receive(json.dumps({"config": {"phrase_list": phrases}})) == [
+        Note("3 of 103 hotwords are not served")
+    ]
+
+
 KEYS = st.sampled_from(["config", "eof", "reset", "sample_rate", "words", "max_alternatives", "phrase_list"])
 OBJECTS = st.dictionaries(KEYS, JSON | st.dictionaries(KEYS, JSON, max_size=3), max_size=3).map(json.dumps)
 
