@@ -25,8 +25,9 @@ import torch
 from streaming_asr.errors import InputError, StreamingAsrError
 from streaming_asr.evaluate import count_word_errors
 from streaming_asr.lexicon import Lexicon
+from streaming_asr.manifest import LEXICON_FILE, SHIPPED_MODEL
 from streaming_asr.network import Network
-from streaming_asr.recognizer import LEXICON_FILE, SHIPPED_MODEL, Recognizer
+from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import find_recordings, read_samples
 
 from .adapters import ADAPTERS

@@ -20,11 +20,10 @@ from numpy.typing import NDArray
 
 from streaming_asr.decoder import DecodedWord, Decoder, DecoderOptions, log_odds
 from streaming_asr.lexicon import Lexicon, LexiconTree
-from streaming_asr.manifest import read_manifest
+from streaming_asr.manifest import LEXICON_FILE, LM_FILE, read_manifest
 from streaming_asr.model import load_model
 from streaming_asr.network import Network, best_precision
 from streaming_asr.ngram import NGram
-from streaming_asr.recognizer import LEXICON_FILE, LM_FILE
 from streaming_asr.recordings import find_recordings, read_samples
 
 from .tune_decoder import network_outputs

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from streaming_asr.messages import Final, Partial
+from streaming_asr.model import NUM_CONVOLUTIONS
 from streaming_asr.network import Network, Precision, StepFunction, product
 
 from .timeline import Shown, Timeline
@@ -30,14 +31,27 @@ GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 CHUNK_SECONDS = 0.08
 
 
+def convolution_shapes(config: ModelConfig, batch_size: int) -> list[tuple[int, int, int]]:
+    """(M, K, N) of the convolutions of one step as matrix products, with a row for each place they look at."""
+    shapes = []
+    frames, bins, inputs = config.window_frames, config.num_mel_bins, 1
+    for _ in range(NUM_CONVOLUTIONS if config.channels else 0):
+        frames, bins = frames - 2, (bins - 1) // 2
+        shapes.append((batch_size * frames * bins, 9 * inputs, config.channels))
+        inputs = config.channels
+    return shapes
+
+
 def gemm_shapes(config: ModelConfig, batch_size: int) -> list[tuple[int, int, int]]:
-    """(M, K, N) of every matrix product that one step of ``batch_size`` streams cannot do without."""
+    """(M, K, N) of every other matrix product that one step of ``batch_size`` streams cannot do without."""
     size = config.hidden_size
-    window = (config.context_frames + config.frames_per_step) * config.num_mel_bins
+    seen = config.window_frames * config.num_mel_bins
+    for places, _, channels in convolution_shapes(config, 1):
+        seen = places * channels
     gates = GATES[config.cell] * size
     recurrent = (batch_size, size, gates)
     output = (batch_size, size, config.outputs_per_step * config.num_tokens)
-    return [(batch_size, window, size), *[recurrent] * (2 * config.num_layers), output]
+    return [(batch_size, seen, size), *[recurrent] * (2 * config.num_layers), output]
 
 
 def alternate(works: Sequence[Callable[[], object]], rounds: int, clock: Clock = time.perf_counter) -> list[float]:
@@ -65,11 +79,10 @@ def network_step(network: StepFunction, batch_size: int) -> Callable[[], object]
 
 
 def plain_products(config: ModelConfig, precision: Precision, batch_size: int) -> Callable[[], object]:
-    """The matrix products of one step alone, each with weights of its own, in ``precision``."""
-    works = [
-        (product(torch.randn(n, k), torch.zeros(n), precision, 4.0), torch.randn(m, k))
-        for m, k, n in gemm_shapes(config, batch_size)
-    ]
+    """The matrix products of one step alone, each with weights of its own, in the precision it is served in."""
+    shapes = [(shape, "float32") for shape in convolution_shapes(config, batch_size)]
+    shapes += [(shape, precision) for shape in gemm_shapes(config, batch_size)]
+    works = [(product(torch.randn(n, k), torch.zeros(n), own, 4.0), torch.randn(m, k)) for (m, k, n), own in shapes]
 
     def multiply() -> object:
         with torch.inference_mode():

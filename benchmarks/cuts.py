@@ -1,6 +1,6 @@
 """Cuts the connections of a server that runs, at every chunk of recordings, and compares what clients are told.
 
-python -m benchmarks.cuts ws://127.0.0.1:8765 FOLDER [--every N]
+python -m benchmarks.cuts ws://127.0.0.1:8765 FOLDER [--every N] [--clients 8]
 """
 
 from __future__ import annotations
@@ -93,16 +93,22 @@ async def transcribe(url: str, path: Path, way: Way, cut_at: int | None) -> list
             return [event async for event in session.transcribe(audio()) if isinstance(event, Final | Done)]
 
 
-async def compare(url: str, paths: list[Path], every: int) -> None:
+async def compare(url: str, paths: list[Path], every: int, clients: int) -> None:
     """Prints how many transcripts were as if nothing had happened."""
+    free = asyncio.Semaphore(clients)
+
+    async def is_same(path: Path, way: Way, cut_at: int, undisturbed: list[Event]) -> bool:
+        async with free:
+            return await transcribe(url, path, way, cut_at) == undisturbed
+
+    undisturbed = [await transcribe(url, path, "close", None) for path in paths]
     for way in get_args(Way):
-        cuts = same = 0
-        for path in paths:
-            undisturbed = await transcribe(url, path, way, None)
-            for cut_at in range(0, -(-soundfile.info(path).frames // CHUNK_SAMPLES), every):
-                cuts += 1
-                same += await transcribe(url, path, way, cut_at) == undisturbed
-        print(f"{way}: {same} of {cuts} identical", flush=True)
+        cuts = [
+            is_same(path, way, cut_at, expected)
+            for path, expected in zip(paths, undisturbed, strict=True)
+            for cut_at in range(0, -(-soundfile.info(path).frames // CHUNK_SAMPLES), every)
+        ]
+        print(f"{way}: {sum(await asyncio.gather(*cuts))} of {len(cuts)} identical", flush=True)
 
 
 def main() -> None:
@@ -112,9 +118,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="mono FLAC files")
     parser.add_argument("--recordings", type=int, default=20, metavar="N", help="(default: %(default)s)")
     parser.add_argument("--every", type=int, default=1, metavar="N", help="chunk (default: %(default)s)")
+    parser.add_argument("--clients", type=int, default=8, metavar="N", help="at once (default: %(default)s)")
     options = parser.parse_args()
     paths = sorted(options.folder.rglob("*.flac"))[: options.recordings]
-    asyncio.run(compare(options.url, paths, options.every))
+    asyncio.run(compare(options.url, paths, options.every, options.clients))
 
 
 if __name__ == "__main__":

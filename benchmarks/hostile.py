@@ -27,8 +27,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from streaming_asr.lexicon import Lexicon
+from streaming_asr.manifest import LEXICON_FILE, SHIPPED_MODEL
 from streaming_asr.model import load_model
-from streaming_asr.recognizer import LEXICON_FILE, SHIPPED_MODEL
 from streaming_asr.recordings import find_recordings, read_samples
 
 from .__main__ import serving

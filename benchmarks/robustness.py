@@ -23,10 +23,11 @@ import soxr
 from streaming_asr.evaluate import count_word_errors
 from streaming_asr.features import SAMPLE_RATE, Samples
 from streaming_asr.lexicon import Lexicon
+from streaming_asr.manifest import LEXICON_FILE, SHIPPED_MODEL
 from streaming_asr.messages import Final
 from streaming_asr.model import load_model
 from streaming_asr.partials import PartialRule
-from streaming_asr.recognizer import LEXICON_FILE, SHIPPED_MODEL, Recognizer
+from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import Recording, find_recordings, read_samples
 from streaming_asr.training.distort import (
     add_noise,

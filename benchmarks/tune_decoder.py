@@ -22,17 +22,17 @@ from streaming_asr.decoder import Decoder, DecoderOptions
 from streaming_asr.evaluate import count_word_errors
 from streaming_asr.features import Samples, extract
 from streaming_asr.lexicon import Lexicon, LexiconTree
-from streaming_asr.manifest import MANIFEST_FILE
+from streaming_asr.manifest import LEXICON_FILE, LM_FILE, MANIFEST_FILE
 from streaming_asr.model import load_model
 from streaming_asr.network import Network, Precision, best_precision
 from streaming_asr.ngram import NGram
-from streaming_asr.recognizer import FLUSH_SAMPLES, LEXICON_FILE, LM_FILE
+from streaming_asr.recognizer import flush_silence
 from streaming_asr.recordings import find_recordings, read_samples
 
 
 def network_outputs(model: Network, samples: Samples) -> NDArray[np.float32]:
     """What the network makes of a whole recording, float32 [T, V]; as a stream that is finished gets it."""
-    frames = extract(np.concatenate((samples, np.zeros(FLUSH_SAMPLES, np.float32))))
+    frames = extract(np.concatenate((samples, flush_silence(model.config))))
     frames = np.concatenate((frames, np.repeat(frames[-1:], -len(frames) % model.config.frames_per_step, axis=0)))
     outputs: NDArray[np.float32] = model(torch.from_numpy(frames)[None], model.initial_state(1))[0][0].numpy()
     return outputs

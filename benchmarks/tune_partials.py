@@ -14,9 +14,10 @@ from pathlib import Path
 
 from streaming_asr.evaluate import count_word_errors
 from streaming_asr.lexicon import Lexicon
+from streaming_asr.manifest import LEXICON_FILE, SHIPPED_MODEL
 from streaming_asr.model import load_model
 from streaming_asr.partials import PartialRule
-from streaming_asr.recognizer import LEXICON_FILE, SHIPPED_MODEL, Recognizer
+from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import find_recordings, read_samples
 
 from .align import Aligner

@@ -3,18 +3,29 @@ import os
 import pytest
 import torch
 
-from benchmarks.compute import alternate, gemm_shapes, network_step, parse_stat, slope, throughput_against_gemm, usage
+from benchmarks.compute import (
+    alternate,
+    convolution_shapes,
+    gemm_shapes,
+    network_step,
+    parse_stat,
+    slope,
+    throughput_against_gemm,
+    usage,
+)
 from streaming_asr.model import AcousticModel, Cell, ModelConfig
 from streaming_asr.network import Network
 
 
-@pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
-def test_the_products_of_a_step_are_those_of_its_weights(cell: Cell) -> None:
-    config = ModelConfig(cell=cell, num_layers=2, hidden_size=32)
-    shapes = gemm_shapes(config, 4)
-    weights = sum(p.numel() for p in AcousticModel(config).parameters() if p.dim() == 2)
-    assert sum(k * n for _, k, n in shapes) == weights
+@pytest.mark.parametrize(("cell", "channels"), [("lstm", 0), ("gru", 0), ("rnn", 0), ("lstm", 8)])
+def test_the_products_of_a_step_are_those_of_its_weights(cell: Cell, channels: int) -> None:
+    config = ModelConfig(cell=cell, num_layers=2, hidden_size=32, channels=channels)
+    shapes, convolutions = gemm_shapes(config, 4), convolution_shapes(config, 4)
+    parameters = list(AcousticModel(config).parameters())
+    assert sum(k * n for _, k, n in shapes) == sum(p.numel() for p in parameters if p.dim() == 2)
+    assert sum(k * n for _, k, n in convolutions) == sum(p.numel() for p in parameters if p.dim() == 4)
     assert {m for m, _, _ in shapes} == {4}
+    assert [m for m, _, _ in convolutions] == ([4 * 7 * 39, 4 * 5 * 19, 4 * 3 * 9] if channels else [])
 
 
 def test_the_shortest_time_counts() -> None:
