@@ -1,7 +1,7 @@
 """A small assistant: what it hears picks an intent by keywords, and `espeak-ng` says the answer.
 
     streaming-asr serve                                  # in one terminal
-    streaming-asr-mic --exec 'python examples/assistant.py'   # in another: each final comes on standard input
+    streaming-asr-mic --raw --exec 'python examples/assistant.py'   # in another: each final comes on standard input
 
 No wake word: what matches no intent gets no answer. Use headphones, or it will hear itself.
 """

@@ -26,16 +26,16 @@ def blocks(sound: BinaryIO) -> Iterator[np.ndarray]:
 
 
 def finals(stream: Stream, sound: Iterable[np.ndarray]) -> Iterator[str]:
-    """The text of each utterance when it has ended; what is heard until then goes to standard error."""
+    """Each utterance as people write it when it has ended; what is heard until then goes to standard error."""
     for block in sound:
         for event in stream.accept(block):
             if isinstance(event, Partial):
                 print(f"… {event.committed} [{event.unstable}]", file=sys.stderr)
             elif isinstance(event, Final) and event.text:
-                yield event.text
+                yield event.formatted
     for event in stream.finish():
         if isinstance(event, Final) and event.text:
-            yield event.text
+            yield event.formatted
 
 
 def main() -> None:

@@ -52,3 +52,14 @@ def test_embedding_reads_samples_as_they_come(example: Callable[[str], ModuleTyp
 def test_captions_ask_nobody_but_the_server() -> None:
     page = (EXAMPLES / "captions_obs.html").read_text()
     assert not re.search(r"(src|href)=|@import|https?://(?!localhost)", page)
+
+
+def test_the_picture_of_the_live_view_asks_nobody_for_a_font(example: Callable[[str], ModuleType]) -> None:
+    svg = example("live_view").picture("\r\x1b[?7lone \x1b[2mtwo\x1b[0m\x1b[K\nthree\x1b[J\x1b[?7h\r\x1b[1A")
+    assert [text.replace("&#160;", " ") for text in re.findall(r"<text[^>]*>([^<\n]+)</text>", svg)] == [
+        "streaming-asr-mic",
+        "one ",
+        "two",
+        "three",
+    ]
+    assert not re.search(r"@font-face|url\((?!#)|(src|href)=", svg)
