@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from streaming_asr.errors import InputError
 from streaming_asr.lexicon import ROOT, Lexicon, LexiconTree
-from streaming_asr.ngram import NGram, ngram_score, vocabulary_fingerprint
+from streaming_asr.ngram import NGram, ngram_log_prob, ngram_next, ngram_score, njit_uncounted, vocabulary_fingerprint
 from streaming_asr.tokens import BLANK, NUM_TOKENS, PHONES
 
 # Header of a stream; the score taken off all tokens so far is the float64 at SCORE_OFFSET.
@@ -334,7 +334,7 @@ def _overlay_at(address: Any) -> Any:
     )
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _kth_best(values: Any, count: Any, k: Any) -> Any:
     """The k-th largest (from 1) of the first ``count`` values, which it reorders (Hoare's selection)."""
     low = 0
@@ -363,7 +363,7 @@ def _kth_best(values: Any, count: Any, k: Any) -> Any:
 
 
 # A call hands over every array of a tuple in full: the innermost functions are therefore put in place.
-@njit(nogil=True, cache=True, inline="always")
+@njit_uncounted(inline="always")
 def _slot(s: Any, node: Any, lm_state: Any, phone: Any) -> Any:
     """The place of a key in the hash table: that of its candidate, or a free one."""
     mask = s.table.shape[0] - 1
@@ -378,7 +378,7 @@ def _slot(s: Any, node: Any, lm_state: Any, phone: Any) -> Any:
     return place
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit_uncounted(inline="always")
 def _candidate(s: Any, node: Any, lm_state: Any, phone: Any) -> Any:
     """The candidate of a key, made if there is none."""
     place = _slot(s, node, lm_state, phone)
@@ -396,7 +396,7 @@ def _candidate(s: Any, node: Any, lm_state: Any, phone: Any) -> Any:
     return c
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit_uncounted(inline="always")
 def _offer(
     s: Any, path: Any, score: Any, link: Any, word: Any, start: Any, previous_end: Any, last: Any, acoustic: Any
 ) -> Any:
@@ -410,7 +410,7 @@ def _offer(
         s.acoustic[path] = acoustic
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _shrink(s: Any, beam: Any) -> Any:
     """Keeps the ``beam`` best candidates, in their order, and returns the worst score kept."""
     count = s.counters[0]
@@ -452,7 +452,7 @@ def _shrink(s: Any, beam: Any) -> Any:
     return cut
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _copy_path(v: Any, to: Any, source: Any) -> None:
     v.score[to] = v.score[source]
     v.link[to] = v.link[source]
@@ -462,7 +462,7 @@ def _copy_path(v: Any, to: Any, source: Any) -> None:
     v.acoustic[to] = v.acoustic[source]
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _drop_impossible(v: Any) -> None:
     """Closes the gaps that tokens without a possible path leave."""
     kept = 0
@@ -479,7 +479,7 @@ def _drop_impossible(v: Any) -> None:
     v.header[NUM_ALIVE] = kept
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _last_common_link(v: Any, mark: Any) -> Any:
     """The last word on which all paths agree, -1 for none; ``mark`` [links] counts the paths through each link."""
     num_links = np.int64(v.header[NUM_LINKS])
@@ -499,7 +499,7 @@ def _last_common_link(v: Any, mark: Any) -> Any:
     return common, paths
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _depth(v: Any, link: Any) -> Any:
     depth = 0
     while link >= 0:
@@ -508,7 +508,7 @@ def _depth(v: Any, link: Any) -> Any:
     return depth
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _collect(v: Any, s: Any) -> Any:
     """Moves what is common to the history and closes gaps in the arena; returns the room missing for it, or 0."""
     common, paths = _last_common_link(v, s.mark)
@@ -554,7 +554,7 @@ def _collect(v: Any, s: Any) -> Any:
     return 0
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _make_room(v: Any, s: Any, arena: Any) -> Any:
     """Empties at least half of the arena, if need be by dropping tokens; returns missing history room, or 0."""
     while True:
@@ -578,7 +578,7 @@ def _make_room(v: Any, s: Any, arena: Any) -> Any:
         _drop_impossible(v)
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _blank_frame(v: Any, blank: Any) -> None:
     """The update where only blank is considered: every token stays."""
     alive = np.int64(v.header[NUM_ALIVE])
@@ -599,7 +599,7 @@ def _blank_frame(v: Any, blank: Any) -> None:
     v.header[FRAME] += 1
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _own_word(search: Any, lm: Any, own: Any, lm_state: Any, end: Any) -> Any:
     """The word of an end in the overlay, its score after ``lm_state``, and the state after it."""
     word = np.int64(own.end_word[end])
@@ -608,7 +608,7 @@ def _own_word(search: Any, lm: Any, own: Any, lm_state: Any, end: Any) -> Any:
     return search.num_words + word, own.score[word] + context + search.word_score, next_state
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _extend_into_overlay(
     v: Any, s: Any, search: Any, lm: Any, own: Any, log_probs: Any, i: Any, best: Any, floor: Any
 ) -> Any:
@@ -657,7 +657,7 @@ def _extend_into_overlay(
     return best, floor
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _frame(v: Any, s: Any, search: Any, tree: Any, lm: Any, bonus: Any, own: Any, log_probs: Any) -> None:
     """One full update; ``log_probs`` [V]. The arena has room for one link a token."""
     frame = v.header[FRAME]
@@ -734,7 +734,7 @@ def _frame(v: Any, s: Any, search: Any, tree: Any, lm: Any, bonus: Any, own: Any
                 _offer(s, 2 * c + 1, score, link, -1, start, previous_end, frame, acoustic)
             for end in range(np.int64(tree.first_end[child]), np.int64(tree.first_end[child + 1])):
                 word = np.int64(tree.end_word[end])
-                log_prob, next_state = ngram_score(lm, lm_state, word)
+                log_prob, context, ngram, order = ngram_log_prob(lm, lm_state, word)
                 total = np.float32(score + search.lm_weight * (log_prob - tree.look_ahead[child]) + search.word_score)
                 if bonus.shape[0] > 0:
                     total += bonus[word]
@@ -743,7 +743,7 @@ def _frame(v: Any, s: Any, search: Any, tree: Any, lm: Any, bonus: Any, own: Any
                 if total > best:
                     best = total
                     floor = max(floor, best - limit)
-                c = _candidate(s, ROOT, next_state, phone)
+                c = _candidate(s, ROOT, ngram_next(lm, context, ngram, order), phone)
                 _offer(s, 2 * c + 1, total, link, word, start, previous_end, frame, acoustic)
 
     if s.counters[0] > search.beam:

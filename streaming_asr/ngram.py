@@ -9,13 +9,14 @@ of the ARPA file; 8-bit codebooks for each order as in KenLM (Heafield 2011), fi
 
 from __future__ import annotations
 
+import functools
 import gzip
 import hashlib
 import math
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 from numba import njit
@@ -47,13 +48,46 @@ class NGramArrays(NamedTuple):
     backoff_codebook: NDArray[np.float32]  # [N + 1, 256]
     first_child: NDArray[np.uint32]  # [I + 1]
     suffix: NDArray[np.uint32]  # [I]; the longest proper suffix that can make a difference
+    mark: NDArray[np.uint8]  # [M]; see `_bit`
+
+
+# Compiles what allocates nothing. Numba would count a reference to each array of a tuple at each call that the tuple is
+# handed to, across threads: that was most of the time of the search. Whoever calls from Python holds the arrays.
+njit_uncounted: Any = functools.partial(cast("Any", njit), nogil=True, cache=True, _nrt=False)
 
 
 # A call hands over every array of a tuple in full: the innermost functions are therefore put in place.
-@njit(nogil=True, cache=True, inline="always")
-def _find_child(first_child: Any, words: Any, node: Any, word: Any) -> Any:
+@njit_uncounted(inline="always")
+def _bit(first: Any, end: Any, word: Any) -> Any:
+    """Where ``word`` leaves its mark among the children ``first`` .. ``end`` of its context, which have 8 bits each.
+
+    Most words that the search asks for follow no such context. Without a mark that is known at once, where a
+    bisection of many children would wait for memory at every step (a Bloom filter: Bloom 1970; one word in 9 is
+    marked by another).
+    """
+    place = (np.uint64(word) * np.uint64(0x9E3779B1)) & np.uint64(0xFFFFFFFF)
+    return 8 * first + np.int64(place * np.uint64(8 * (end - first)) >> np.uint64(32))
+
+
+@njit(nogil=True, cache=True)
+def _marks(first_child: Any, words: Any) -> Any:
+    """The marks of all children, uint8 [M]."""
+    mark = np.zeros(words.shape[0], np.uint8)
+    for node in range(first_child.shape[0] - 1):
+        first, end = np.int64(first_child[node]), np.int64(first_child[node + 1])
+        for child in range(first, end):
+            bit = _bit(first, end, words[child])
+            mark[bit >> 3] |= np.uint8(1 << (bit & 7))
+    return mark
+
+
+@njit_uncounted(inline="always")
+def _find_child(first_child: Any, words: Any, mark: Any, node: Any, word: Any) -> Any:
     low = np.int64(first_child[node])
     end = np.int64(first_child[node + 1])
+    bit = _bit(low, end, word)
+    if low == end or (mark[bit >> 3] >> (bit & 7)) & 1 == 0:
+        return -1
     high = end
     while low < high:
         middle = (low + high) >> 1
@@ -64,14 +98,14 @@ def _find_child(first_child: Any, words: Any, node: Any, word: Any) -> Any:
     return low if low < end and words[low] == word else -1
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit_uncounted(inline="always")
 def _node_backoff(lm: Any, node: Any, order: Any) -> Any:
     if order == 1:
         return np.float32(lm.unigram_backoff[node - 1])
     return np.float32(lm.backoff_codebook[order, lm.backoff_code[node]])
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit_uncounted(inline="always")
 def _as_state(lm: Any, node: Any, order: Any) -> Any:
     """The shortest context that predicts the same as ``node``."""
     if lm.first_child[node] == lm.first_child[node + 1] and _node_backoff(lm, node, order) == 0.0:
@@ -79,45 +113,59 @@ def _as_state(lm: Any, node: Any, order: Any) -> Any:
     return np.int64(node)
 
 
-@njit(nogil=True, cache=True)
-def ngram_score(lm: Any, state: Any, word: Any) -> Any:
-    """Natural log probability of ``word`` in ``state`` and the state after it; the arguments are not checked."""
-    highest = lm.level_start.shape[0] - 2
+@njit_uncounted(inline="always")
+def ngram_log_prob(lm: Any, state: Any, word: Any) -> Any:
+    """Natural log probability of ``word`` in ``state``; the arguments are not checked.
+
+    Also the n-gram that says so, for `ngram_next`: its context, its node, its order.
+    """
     node = np.int64(state)
     order = np.int64(0)
     while lm.level_start[order + 1] <= node:
         order += 1
     total = np.float32(0.0)
     while node > 0:
-        child = _find_child(lm.first_child, lm.word, node, word)
+        child = _find_child(lm.first_child, lm.word, lm.mark, node, word)
         if child >= 0:
-            order += 1
-            total += lm.log_prob_codebook[order, lm.log_prob_code[child]]
-            if order < highest:
-                return total, _as_state(lm, child, order)
-            # The highest order has no state of its own: it is the longest suffix that is a node.
-            node = np.int64(lm.suffix[node])
-            while node > 0:
-                child = _find_child(lm.first_child, lm.word, node, word)
-                if child >= 0:
-                    order = np.int64(0)
-                    while lm.level_start[order + 1] <= child:
-                        order += 1
-                    return total, _as_state(lm, child, order)
-                node = np.int64(lm.suffix[node])
-            return total, _as_state(lm, 1 + word, 1)
+            return total + lm.log_prob_codebook[order + 1, lm.log_prob_code[child]], node, child, order + 1
         total += _node_backoff(lm, node, order)
         node = np.int64(lm.suffix[node])
         while lm.level_start[order] > node:
             order -= 1
-    total += lm.unigram_log_prob[word]
+    return total + lm.unigram_log_prob[word], node, np.int64(1 + word), np.int64(1)
+
+
+@njit_uncounted(inline="always")
+def ngram_next(lm: Any, context: Any, node: Any, order: Any) -> Any:
+    """The state after an n-gram."""
+    highest = lm.level_start.shape[0] - 2
     if highest == 1:
-        return total, np.int64(0)
-    return total, _as_state(lm, 1 + word, 1)
+        return np.int64(0)
+    if order < highest:
+        return _as_state(lm, node, order)
+    # The highest order has no state of its own: it is the longest suffix that is a node.
+    word = np.int64(lm.word[node])
+    context = np.int64(lm.suffix[context])
+    while context > 0:
+        child = _find_child(lm.first_child, lm.word, lm.mark, context, word)
+        if child >= 0:
+            order = np.int64(0)
+            while lm.level_start[order + 1] <= child:
+                order += 1
+            return _as_state(lm, child, order)
+        context = np.int64(lm.suffix[context])
+    return _as_state(lm, 1 + word, 1)
 
 
-@njit(nogil=True, cache=True)
-def _link_suffixes(first_child: Any, words: Any, num_unigrams: Any, suffix: Any) -> None:
+@njit_uncounted()
+def ngram_score(lm: Any, state: Any, word: Any) -> Any:
+    """Natural log probability of ``word`` in ``state`` and the state after it; the arguments are not checked."""
+    log_prob, context, node, order = ngram_log_prob(lm, state, word)
+    return log_prob, ngram_next(lm, context, node, order)
+
+
+@njit_uncounted()
+def _link_suffixes(first_child: Any, words: Any, mark: Any, num_unigrams: Any, suffix: Any) -> None:
     """Fills ``suffix`` of every inner node with its longest proper suffix that is a node."""
     num_inner = suffix.shape[0]
     suffix[: min(num_inner, 1 + num_unigrams)] = 0
@@ -129,14 +177,14 @@ def _link_suffixes(first_child: Any, words: Any, num_unigrams: Any, suffix: Any)
             context = np.int64(suffix[node])
             found = np.int64(-1)
             while context > 0:
-                found = _find_child(first_child, words, context, word)
+                found = _find_child(first_child, words, mark, context, word)
                 if found >= 0:
                     break
                 context = np.int64(suffix[context])
             suffix[child] = found if found >= 0 else 1 + word
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _shorten_suffixes(lm: Any) -> None:
     """Lets every suffix skip the contexts that predict the same as their own suffix."""
     order = 1
@@ -174,7 +222,7 @@ def _parents(lower: Any, upper: Any, parents: Any) -> Any:
 
 
 @njit(nogil=True, cache=True)
-def _fill_missing(first_child: Any, words: Any, suffix: Any, log_prob: Any, backoff: Any) -> None:
+def _fill_missing(first_child: Any, words: Any, mark: Any, suffix: Any, log_prob: Any, backoff: Any) -> None:
     """Gives every node whose log_prob is NaN the probability that back-off gives it."""
     for node in range(1, suffix.shape[0]):
         for child in range(np.int64(first_child[node]), np.int64(first_child[node + 1])):
@@ -185,7 +233,7 @@ def _fill_missing(first_child: Any, words: Any, suffix: Any, log_prob: Any, back
             context = np.int64(suffix[node])
             found = np.int64(1 + word)
             while context > 0:
-                found = _find_child(first_child, words, context, word)
+                found = _find_child(first_child, words, mark, context, word)
                 if found >= 0:
                     break
                 total += backoff[context]
@@ -423,10 +471,11 @@ def _build(levels: list[_Level], num_unigrams: int) -> NGramArrays:
         children[start:end] += np.bincount(found, minlength=end - start)
     first_child = np.concatenate([[1], 1 + np.cumsum(children)]).astype(np.uint32)
     suffix = np.zeros(num_inner, np.uint32)
-    _link_suffixes(first_child, words, num_unigrams, suffix)
+    mark = _marks(first_child, words)
+    _link_suffixes(first_child, words, mark, num_unigrams, suffix)
     log_prob = np.concatenate([np.zeros(1, np.float32), *(level.log_prob for level in levels)])
     backoff = np.concatenate([np.zeros(1, np.float32), *(level.backoff for level in levels[:-1])])
-    _fill_missing(first_child, words, suffix, log_prob, backoff)
+    _fill_missing(first_child, words, mark, suffix, log_prob, backoff)
 
     log_prob_code = np.zeros(len(words), np.uint8)
     backoff_code = np.zeros(num_inner, np.uint8)
@@ -448,6 +497,7 @@ def _build(levels: list[_Level], num_unigrams: int) -> NGramArrays:
         backoff_codebook,
         first_child,
         suffix,
+        mark,
     )
     _shorten_suffixes(arrays)
     return arrays
@@ -547,7 +597,8 @@ def _unpack(tensors: dict[str, NDArray[Any]]) -> NGramArrays:
         _checked(tensors, "backoff_codebook", np.float32, (order + 1, 256)),
         first_child,
         np.zeros(inner, np.uint32),
+        _marks(first_child, word),
     )
-    _link_suffixes(arrays.first_child, arrays.word, num_unigrams, arrays.suffix)
+    _link_suffixes(arrays.first_child, arrays.word, arrays.mark, num_unigrams, arrays.suffix)
     _shorten_suffixes(arrays)
     return arrays
