@@ -37,6 +37,7 @@ _CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
 
 MAX_LAYERS = 64
 NUM_CONVOLUTIONS = 3
+FREQUENCY_STRIDE = 1, 2  # time, frequency
 FEWEST_FRAMES, FEWEST_BINS = 7, 15  # that these leave something of
 
 
@@ -123,7 +124,7 @@ class Convolutions(nn.Module):
         super().__init__()
         self.window_frames = config.window_frames
         inputs = [1, *[config.channels] * (NUM_CONVOLUTIONS - 1)]
-        self.layers = nn.ModuleList(nn.Conv2d(size, config.channels, 3, stride=(1, 2)) for size in inputs)
+        self.layers = nn.ModuleList(nn.Conv2d(size, config.channels, 3, stride=FREQUENCY_STRIDE) for size in inputs)
         num_bins = config.num_mel_bins
         for _ in inputs:
             num_bins = (num_bins - 1) // 2
@@ -134,7 +135,9 @@ class Convolutions(nn.Module):
         """float32 [..., window * 80] to [..., num_features]."""
         x = windows.reshape(-1, 1, self.window_frames, windows.shape[-1] // self.window_frames)
         for layer in self.layers:
-            x = torch.relu(layer(x))
+            # With the channels side by side a CPU takes half the time, for the gradients too.
+            weight = layer.weight.contiguous(memory_format=torch.channels_last)
+            x = torch.relu(nn.functional.conv2d(x, weight, layer.bias, stride=FREQUENCY_STRIDE))
         features: Tensor = self.norm(x.reshape(*windows.shape[:-1], -1))
         return features
 
