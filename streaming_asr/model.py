@@ -136,8 +136,8 @@ class Convolutions(nn.Module):
         x = windows.reshape(-1, 1, self.window_frames, windows.shape[-1] // self.window_frames)
         for layer in self.layers:
             # With the channels side by side a CPU takes half the time, for the gradients too.
-            weight = layer.weight.contiguous(memory_format=torch.channels_last)
-            x = torch.relu(nn.functional.conv2d(x, weight, layer.bias, stride=FREQUENCY_STRIDE))
+            weight = layer.get_parameter("weight").contiguous(memory_format=torch.channels_last)
+            x = torch.relu(nn.functional.conv2d(x, weight, layer.get_parameter("bias"), stride=FREQUENCY_STRIDE))
         features: Tensor = self.norm(x.reshape(*windows.shape[:-1], -1))
         return features
 
