@@ -14,6 +14,7 @@ import { clock, TranscriptView } from "./view.js";
 
 const KEPT_SECONDS = 600; // of what is said while the server is away
 const PACE_MS = 100; // between the blocks of a recording at the pace of speech
+const EXPLAIN_MS = 1000; // for the server to say why there is no connection, before it is taken to be silent
 
 const $ = (id) => document.getElementById(id);
 const view = new TranscriptView({ settled: $("settled"), open: $("open"), tip: $("tip") });
@@ -24,6 +25,7 @@ let spoken = 0; // seconds of audio that the transcript stands for so far: where
 let key = sessionStorage.getItem("key"); // where the server asks for one
 /** What runs: { kind: "microphone" | "recording", phase, ... } from start to end; null when nothing does. */
 let run = null;
+let answered = () => {}; // takes the answer to the question that is asked
 
 // --- what runs -----------------------------------------------------------------------------------------------------
 
@@ -55,6 +57,7 @@ function connectRun() {
       connecting: () => render(),
       connected: () => {
         self.isConnected = self.wasConnected = true;
+        self.inquiry?.abort();
         hideNotice();
         render();
       },
@@ -92,18 +95,30 @@ function receive(self, message, offset) {
   render();
 }
 
-/** Sockets do not say why they were refused; the same address over HTTP does. */
+/**
+ * Sockets do not say why they were refused; the same address over HTTP does, or is silent, too. The answer counts until
+ * there is a connection, another one is lost, or nobody wants one.
+ */
 async function explainDisconnect(self, seconds) {
+  self.inquiry?.abort();
+  const inquiry = (self.inquiry = new AbortController());
+  const explain = (status) => {
+    if (inquiry.signal.aborted) return;
+    if (status === 401) return askForKey(self);
+    const { wasConnected, kind } = self;
+    const keepsAudio = kind === "microphone";
+    showNotice(notices.connectionNotice({ wasConnected, status, seconds, keepsAudio }), {
+      label: "Try now",
+      act: () => self.recognition.retryNow(),
+    });
+  };
+  const silence = setTimeout(() => explain(null), EXPLAIN_MS);
   const headers = key === null ? {} : { Authorization: `Bearer ${key}` };
-  const response = await fetch(serverUrl("v1/stream"), { headers }).catch(() => null);
-  if (run !== self || self.isConnected) return;
-  if (response?.status === 401) return askForKey(self);
-  const { wasConnected, kind } = self;
-  const keepsAudio = kind === "microphone";
-  showNotice(notices.connectionNotice({ wasConnected, status: response?.status ?? null, seconds, keepsAudio }), {
-    label: "Try now",
-    act: () => self.recognition.retryNow(),
-  });
+  // Past the cache, which makes a request wait while another one for the same address hangs.
+  const options = { headers, cache: "no-store", signal: inquiry.signal };
+  const response = await fetch(serverUrl("v1/stream"), options).catch(() => null);
+  clearTimeout(silence);
+  explain(response?.status ?? null);
 }
 
 async function askForKey(self) {
@@ -114,6 +129,7 @@ async function askForKey(self) {
   $("key-field").hidden = true;
   if (run !== self) return;
   if (answer === "cancel" || $("key").value === "") return end();
+  self.inquiry.abort(); // it was made without this key
   key = $("key").value.trim();
   sessionStorage.setItem("key", key);
   self.recognition.retryNow();
@@ -121,15 +137,17 @@ async function askForKey(self) {
 
 /** Everything was recognized, or nothing more will be. */
 function end() {
-  const { recognition, microphone, feeder } = run;
+  const { recognition, microphone, feeder, inquiry, farewell } = run;
   clearInterval(feeder);
+  inquiry?.abort();
   microphone?.close();
   recognition?.close();
   spoken = recognition?.heardSeconds ?? spoken;
   transcript.settle();
   meter.reset();
   run = null;
-  hideNotice();
+  if (farewell) showNotice(farewell);
+  else hideNotice();
   render();
 }
 
@@ -157,8 +175,9 @@ async function listen() {
   };
   const onEnded = () => {
     if (run !== self) return;
+    self.farewell = notices.MICROPHONE_GONE; // stays when the last words have come
+    showNotice(self.farewell);
     stop();
-    showNotice(notices.MICROPHONE_GONE);
   };
   let microphone;
   try {
@@ -366,9 +385,10 @@ function hideNotice() {
   $("notice").hidden = true;
 }
 
-/** Asks in a dialog; resolves with "first", "second" or "cancel". */
+/** Asks in a dialog; resolves with "first", "second" or "cancel", as does a question that another one replaces. */
 function ask({ title, text, first, second, focus = "question-first" }) {
   const dialog = $("question");
+  answered("cancel");
   $("question-title").textContent = title;
   $("question-text").textContent = text;
   $("question-first").textContent = first;
@@ -377,7 +397,13 @@ function ask({ title, text, first, second, focus = "question-first" }) {
   dialog.returnValue = "cancel";
   dialog.showModal();
   $(focus).focus();
-  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true }));
+  return new Promise((resolve) => (answered = resolve));
+}
+
+/** Comes a frame after the dialog was closed: by then it may be open with another question. */
+function onQuestionClosed({ target: { open, returnValue } }) {
+  if (open) return;
+  answered(["first", "second"].includes(returnValue) ? returnValue : "cancel"); // Escape may leave "" there
 }
 
 function closeMenus(except = null) {
@@ -457,6 +483,7 @@ function wireButtons() {
   $("clear").onclick = askAndClear;
   $("theme").onclick = switchTheme;
   $("question-cancel").onclick = () => $("question").close("cancel");
+  $("question").onclose = onQuestionClosed;
   $("shortcuts-button").onclick = () => $("shortcuts").showModal();
   for (const [name, { label }] of Object.entries(FORMATS)) {
     const button = document.createElement("button");

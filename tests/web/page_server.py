@@ -43,9 +43,12 @@ class PageServer:
         self.port = int(self._server.url.rpartition(":")[2])
 
     def stop(self) -> None:
+        """Does nothing after another `stop`."""
+        if not self._thread.is_alive():
+            return
         self.cut()  # of what is cut nothing is settled
         self._call(self._server.drain)
-        self._call(_cancel_rest)
+        self._call(self._hang_up)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(30)
         self._loop.close()
@@ -63,13 +66,15 @@ class PageServer:
     def num_sessions(self) -> int:
         return self._server.num_sessions
 
+    async def _hang_up(self) -> None:
+        """Closes what a browser opened ahead of time and never used, as a process that ends does.
+
+        Whose handshake was only cancelled would have a connection still, and wait for an answer.
+        """
+        while rest := asyncio.all_tasks() - {asyncio.current_task()}:
+            for guest in list(self._server._lobby._guests):
+                guest.transport.abort()
+            await asyncio.wait(rest, return_when=asyncio.FIRST_COMPLETED)
+
     def _call(self, action: Callable[[], Any]) -> None:
         asyncio.run_coroutine_threadsafe(action(), self._loop).result(30)
-
-
-async def _cancel_rest() -> None:
-    """What a browser opened ahead of time and never used is in the middle of a handshake."""
-    rest = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in rest:
-        task.cancel()
-    await asyncio.gather(*rest, return_exceptions=True)

@@ -6,6 +6,8 @@ import base64
 import io
 import json
 import re
+import socket
+import time
 import wave
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fakes import words
+from fakes import CHUNK_MS, words
 from page_server import PageServer
 
 from streaming_asr.keys import add_key
@@ -62,7 +64,7 @@ def expect_status(page: Page, words: str) -> None:
 
 
 def expect_notice(page: Page, title: str) -> None:
-    expect(page.locator("#notice-title")).to_have_text(title)
+    expect(page.locator("#notice:not([hidden]) #notice-title")).to_have_text(title)
 
 
 def transcribe(page: Page, *levels: int) -> None:
@@ -73,6 +75,25 @@ def transcribe(page: Page, *levels: int) -> None:
 
 def settled(page: Page) -> list[str]:
     return page.locator("#settled .text").all_inner_texts()
+
+
+NO_SOCKETS = """() => {
+  window.WebSocket = class { constructor() { setTimeout(() => this.onclose()); } close() {} };
+}"""
+
+
+def cut_off(page: Page, server: PageServer) -> None:
+    """Takes the page's network away, which `network()` in the page brings back.
+
+    Not by the browser's own "offline": from there a socket that is cut may never say so.
+    """
+    page.evaluate("""() => {
+      const given = { WebSocket, fetch };
+      window.network = () => { Object.assign(window, given); };
+      window.fetch = async () => { throw new TypeError(); };
+    }""")
+    page.evaluate(NO_SOCKETS)
+    server.cut()
 
 
 @contextmanager
@@ -215,6 +236,8 @@ def test_a_microphone_that_is_unplugged_ends_it_with_words(page: Page) -> None:
     expect_status(page, "Ready")
     expect_notice(page, "The microphone is gone")
     expect(page.locator("#settled")).to_contain_text(WORDS)
+    page.get_by_role("button", name="Dismiss").click()
+    expect(page.get_by_role("alert")).to_be_hidden()
 
 
 # --- recordings ----------------------------------------------------------------------------------------------------
@@ -230,10 +253,13 @@ def test_a_dropped_recording_is_transcribed(page: Page) -> None:
 def test_a_chosen_recording_is_transcribed_at_the_pace_of_speech(page: Page) -> None:
     page.locator("#options summary").click()
     page.get_by_label("At the pace of speech").check()
+    began = time.monotonic()
     page.locator("#file").set_input_files({"name": "a.wav", "mimeType": "audio/wav", "buffer": wav(*range(1, 13), 0)})
-    expect(page.locator("#open")).to_contain_text("w3")  # a partial: they were not sent all at once
+    expect(page.locator("#open")).to_contain_text("w3")
     expect(page.locator("#pace-name")).to_have_text("Delay")
+    expect(page.locator("#settled .line")).not_to_have_count(0)
     expect_status(page, "Ready")
+    assert time.monotonic() - began >= 13 * CHUNK_MS / 1000  # they were not sent all at once
     assert settled(page) == [" ".join(f"w{i}" for i in range(1, 13))]
 
 
@@ -245,10 +271,13 @@ def test_a_second_recording_begins_anew_or_goes_below(page: Page) -> None:
     expect_status(page, "Ready")
     drop(page, "more.wav", wav(3, 0))
     page.keyboard.press("Escape")
-    expect(page.locator("#settled .text")).to_have_text(["w1", "w2"])
-    drop(page, "more.wav", wav(3, 0))
+    drop(page, "more.wav", wav(4, 0))  # at once: what closed the first question answers the second one not
+    page.get_by_role("button", name="Add below").click()
+    expect(page.locator("#settled .text")).to_have_text(["w1", "w2", "w4"])  # and was no answer to the first one
+    expect_status(page, "Ready")
+    drop(page, "more.wav", wav(5, 0))
     page.keyboard.press("Enter")
-    expect(page.locator("#settled .text")).to_have_text(["w3"])
+    expect(page.locator("#settled .text")).to_have_text(["w5"])
 
 
 def test_what_is_no_recording_is_explained(page: Page) -> None:
@@ -266,8 +295,9 @@ def test_after_a_lost_connection_nothing_is_missing(page: Page, server: PageServ
     try:
         drop(page, "talk.wav", wav(1, 2, 0, 3, 4, 0))
         expect_status(page, "Transcribing")
-        server.cut()
+        cut_off(page, server)
         expect_notice(page, "The connection is lost")
+        page.evaluate("network()")
     finally:
         server.recognizer.gate.set()
     expect_status(page, "Ready")
@@ -277,6 +307,7 @@ def test_after_a_lost_connection_nothing_is_missing(page: Page, server: PageServ
 
 def test_while_the_server_is_away_the_words_stay_and_the_microphone_is_kept(chromium: Browser) -> None:
     with running() as server, opened(chromium, server) as page:
+        page.evaluate("() => { Math.random = () => 1000; }")  # minutes until it would try again by itself
         page.get_by_role("button", name="Start listening").click()
         expect(page.locator("#document")).to_contain_text(WORDS)
         server.stop()
@@ -297,16 +328,21 @@ def test_while_the_server_is_away_the_words_stay_and_the_microphone_is_kept(chro
 def test_stopping_without_a_connection_keeps_the_words(page: Page, server: PageServer) -> None:
     page.get_by_role("button", name="Start listening").click()
     expect(page.locator("#open")).to_contain_text(WORDS)
-    page.context.set_offline(True)
-    page.evaluate(
-        "() => { window.WebSocket = class { constructor() { setTimeout(() => this.onclose()); } close() {} }; }"
-    )
-    server.cut()
+    cut_off(page, server)
     expect_status(page, "Reconnecting…")
     shown = page.locator("#open").inner_text()
     page.get_by_role("button", name="Stop").click()
     expect_status(page, "Ready")
     assert WORDS.findall(shown)[0] in settled(page)[-1]
+
+
+def test_a_server_that_is_silent_is_explained(chromium: Browser) -> None:
+    with running() as server, opened(chromium, server) as page:
+        page.evaluate(NO_SOCKETS)
+        server.stop()
+        with socket.create_server(("127.0.0.1", server.port)):  # connects, and says nothing
+            drop(page, "talk.wav", wav(1, 0))
+            expect_notice(page, "The server does not answer")
 
 
 def test_a_full_server_says_so(chromium: Browser) -> None:
@@ -321,6 +357,11 @@ def test_a_server_with_keys_is_given_one(chromium: Browser, tmp_path: Path) -> N
     with running(keys=keys) as server, opened(chromium, server) as page:
         drop(page, "talk.wav", wav(1, 0))
         expect(page.locator("#question-title")).to_have_text("This server asks for a key")
+        page.get_by_label("Key", exact=True).fill(key)
+        page.keyboard.press("Escape")
+        expect_status(page, "Ready")
+        expect(page.locator("#empty")).to_be_visible()
+        drop(page, "talk.wav", wav(1, 0))
         page.get_by_label("Key", exact=True).fill("sasr_wrong")
         page.keyboard.press("Enter")
         expect(page.locator("#question-title")).to_have_text("The server does not take this key")
