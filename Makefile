@@ -4,12 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SYSTEM_PACKAGES := libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils chromium
 
-.PHONY: help demo serve mic test lint bench system-packages clean
+.PHONY: help demo serve mic test lint bench api system-packages clean
 help:
 	@echo "make demo   stream a recording through the server and watch it being recognized"
 	@echo "make serve  run the server        make mic    dictate to it from the microphone"
 	@echo "make test   run every test        make lint   style, types, import rules"
-	@echo "make bench  measure speed and latency"
+	@echo "make bench  measure speed and latency        make api    the Python API as pages, in build/api"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -52,6 +52,10 @@ lint: $(VENV)/.installed-test
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks
+
+api: $(VENV)/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	$(BIN)/pdoc --docformat restructuredtext --output-directory build/api streaming_asr streaming_asr_client
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info client/*.egg-info
