@@ -5,7 +5,8 @@ const CONSTRAINTS = { channelCount: 1, echoCancellation: false, noiseSuppression
 
 /**
  * Opens the microphone. `onAudio` gets each block, `onEnded` is called when it is unplugged or taken away.
- * Rejects with the DOMException of getUserMedia, or one of the same names where there is none to ask.
+ * Rejects with the DOMException of getUserMedia, or one of the same names where there is none to ask;
+ * with a NetworkError when the server does not send what the page needs for it.
  */
 export async function openMicrophone(onAudio, onEnded) {
   if (!window.isSecureContext) throw new DOMException("the page's address is not secure", "SecurityError");
@@ -17,7 +18,9 @@ export async function openMicrophone(onAudio, onEnded) {
     if (context.state !== "closed") await context.close();
   };
   try {
-    await context.audioWorklet.addModule(new URL("worklet.js", import.meta.url));
+    await context.audioWorklet.addModule(new URL("worklet.js", import.meta.url)).catch(() => {
+      throw new DOMException("worklet.js did not come", "NetworkError");
+    });
     const capture = new AudioWorkletNode(context, "capture", { numberOfOutputs: 0 });
     capture.port.onmessage = ({ data }) => onAudio(data);
     context.createMediaStreamSource(stream).connect(capture);

@@ -19,6 +19,8 @@ export function microphoneNotice(name, { origin, port }) {
         title: "The microphone does not answer",
         text: "Another program may be using it, or its cable is loose. Then start again.",
       };
+    case "NetworkError":
+      return { title: "The server does not answer", text: "Is it running? Then start again." };
     case "SecurityError":
       return {
         title: "The microphone needs a secure address",

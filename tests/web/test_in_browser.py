@@ -305,6 +305,13 @@ def test_after_a_lost_connection_nothing_is_missing(page: Page, server: PageServ
     expect(page.get_by_role("alert")).to_be_hidden()
 
 
+def test_a_start_without_the_server_blames_the_server(chromium: Browser) -> None:
+    with running() as server, opened(chromium, server) as page:
+        server.stop()
+        page.get_by_role("button", name="Start listening").click()
+        expect_notice(page, "The server does not answer")
+
+
 def test_while_the_server_is_away_the_words_stay_and_the_microphone_is_kept(chromium: Browser) -> None:
     with running() as server, opened(chromium, server) as page:
         page.evaluate("() => { Math.random = () => 1000; }")  # minutes until it would try again by itself
