@@ -48,6 +48,10 @@ class EngineStream(Protocol):
     def ready(self) -> bool:
         """Whether a step can be taken."""
 
+    @property
+    def missing_samples(self) -> int:
+        """How much audio it takes at least until a step can be taken."""
+
     def push(self, samples: Samples) -> None:
         """Appends audio."""
 
@@ -153,9 +157,14 @@ class Backlog:
         self._items: deque[_Block | Reason | Marker] = deque()
         self.num_samples = 0
         self.num_markers = 0
+        self._num_flushes = 0
 
     def __bool__(self) -> bool:
         return bool(self._items)
+
+    def holds(self, num_samples: int) -> bool:
+        """Whether so much audio is there, or anything that is to be answered however little there is."""
+        return bool(self._items) and (self.num_samples >= num_samples or self.num_markers > 0 or self._num_flushes > 0)
 
     def append(self, samples: Samples) -> None:
         """Copies float32 [N] to the end."""
@@ -172,6 +181,7 @@ class Backlog:
 
     def append_flush(self, reason: Reason) -> None:
         """Marks this place for a flush."""
+        self._num_flushes += 1
         self._items.append(reason)
 
     def append_marker(self) -> None:
@@ -184,7 +194,9 @@ class Backlog:
         item = self._items.popleft()
         if isinstance(item, Marker):
             self.num_markers -= 1
-        if isinstance(item, str | Marker):
+            return item
+        if isinstance(item, str):
+            self._num_flushes -= 1
             return item
         self.num_samples -= item.length
         return item.samples[: item.length]
@@ -192,7 +204,7 @@ class Backlog:
     def clear(self) -> None:
         """Drops everything."""
         self._items.clear()
-        self.num_samples = self.num_markers = 0
+        self.num_samples = self.num_markers = self._num_flushes = 0
 
 
 # --- the worker ------------------------------------------------------------------------------------------------------
@@ -230,6 +242,7 @@ class Handle:
         self._backlog = Backlog(engine.block_samples)
         self._has_capacity: asyncio.Event | None = None  # set by the worker for who waits
         self._closed = False
+        self._missing_samples = 0  # less than this need not wake the worker; what it found at its last look
         self._stream: EngineStream | None = None  # the worker's alone
         self._ready_at = 0.0  # the same: since when it waits for its step
 
@@ -249,7 +262,8 @@ class Handle:
         with self._engine._wake:
             if not self._closed:
                 self._backlog.append(samples)
-                self._engine._nudge(self)
+                if self._backlog.holds(self._missing_samples):
+                    self._engine._nudge(self)
 
     def flush(self, reason: Reason) -> None:
         """Settles everything pushed so far into one `Final` with this reason."""
@@ -318,7 +332,7 @@ class Engine:
         on_step: Callable[[StepReport], None] = lambda report: None,
     ) -> None:
         """`on_step` is called on the worker thread."""
-        self.max_backlog_seconds = max_backlog_seconds
+        self.max_backlog_seconds = max(max_backlog_seconds, recognizer.chunk_ms / 1000)  # less may wait for the rest
         self.block_samples = recognizer.chunk_ms * SAMPLE_RATE // 1000
         self._recognizer = recognizer
         self._max_batch = max_batch
@@ -544,7 +558,8 @@ class Engine:
         fed = 0
         while not stream.ready:
             with self._wake:
-                if not handle._backlog:
+                handle._missing_samples = min(stream.missing_samples, self.block_samples)
+                if not handle._backlog.holds(handle._missing_samples):
                     return False
                 if fed >= FEED_SAMPLES:
                     self._nudge(handle)  # again after the others

@@ -357,6 +357,14 @@ class Stream:
         return len(self._frames) >= self._recognizer.frames_per_step
 
     @property
+    def missing_samples(self) -> int:
+        """How much audio it takes at least until it is `ready`; asleep, any sound may make it so."""
+        if self._asleep:
+            return 0
+        last_frame = self._cursor + self._recognizer.frames_per_step - 1
+        return last_frame * FRAME_SHIFT_SAMPLES + FRAME_LENGTH_SAMPLES - self._samples
+
+    @property
     def has_audio(self) -> bool:
         """Whether the next step needs the network."""
         return not self._asleep and len(self._frames) > 0

@@ -56,6 +56,10 @@ class FakeStream:
         waiting = sum(len(item) for item in self.items if not isinstance(item, str))
         return len(self.rest) + waiting >= CHUNK_SAMPLES or any(isinstance(item, str) for item in self.items)
 
+    @property
+    def missing_samples(self) -> int:
+        return CHUNK_SAMPLES - len(self.rest) - sum(len(item) for item in self.items if not isinstance(item, str))
+
     def take(self) -> tuple[Samples, Reason | None]:
         """A whole chunk, or what is left before a flush."""
         chunk = self.rest

@@ -141,6 +141,22 @@ def test_tiny_packets_share_blocks() -> None:
     assert taken == 4
 
 
+def test_a_backlog_says_whether_it_is_worth_a_look() -> None:
+    backlog = Backlog(16)
+    assert not backlog.holds(0)
+    backlog.append(np.zeros(10, np.float32))
+    assert backlog.holds(10)
+    assert not backlog.holds(11)
+    backlog.append_marker()
+    assert backlog.holds(11)
+    backlog.take()
+    backlog.take()
+    backlog.append_flush("stop")
+    assert backlog.holds(11)
+    backlog.take()
+    assert not backlog.holds(0)
+
+
 # --- engine --------------------------------------------------------------------------------------------------------
 
 
@@ -401,6 +417,7 @@ def test_silence_sent_at_once_shares_the_front_end(monkeypatch: pytest.MonkeyPat
         """A stream that takes audio, but hears nothing that needs a step."""
 
         ready = False
+        missing_samples = 0
 
         def __init__(self, name: int) -> None:
             self.name = name
@@ -482,6 +499,31 @@ def test_marks_hold_their_sender_back_too() -> None:
     assert backlog.num_markers == 2
     backlog.clear()
     assert backlog.num_markers == 0
+
+
+def test_audio_is_fed_once_it_makes_a_step() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with running(recognizer) as engine:
+            listener = Listener(engine)
+            audio = samples(words(1, 2, 3))
+            for at in range(0, len(audio), CHUNK_SAMPLES * 2 // 3):
+                listener.handle.push(audio[at : at + CHUNK_SAMPLES * 2 // 3])
+                await asyncio.sleep(0)
+            await eventually(lambda: len(listener.events) == 4)
+            listener.handle.push(audio[: CHUNK_SAMPLES - 1])
+            listener.handle.mark()
+            await eventually(lambda: listener.handle.backlog_seconds == 0)
+            assert len(listener.events) == 4
+            listener.handle.push(audio[:1])
+            await eventually(lambda: len(listener.events) == 5)
+            listener.handle.push(audio[: CHUNK_SAMPLES - 1])
+            assert listener.handle.backlog_seconds == (CHUNK_SAMPLES - 1) / 16000
+            listener.handle.flush("stop")
+            await eventually(lambda: isinstance(listener.events[-1], Final))
+            listener.handle.close()
+
+    run(test)
 
 
 # --- a worker that does not get on ---------------------------------------------------------------------------------

@@ -184,6 +184,23 @@ def test_every_flush_is_answered_by_one_final_in_order(recognizer: Recognizer) -
     assert got[0].end <= 1.5 <= got[1].start
 
 
+def test_the_missing_samples_are_just_enough(recognizer: Recognizer) -> None:
+    stream = recognizer.stream()
+    for _ in range(5):
+        stream.push(SPEECH[: stream.missing_samples - 1])
+        assert not stream.ready
+        assert stream.missing_samples == 1
+        stream.push(SPEECH[:1])
+        assert stream.ready
+        recognizer.step([stream])
+
+
+def test_asleep_any_sound_may_be_enough(recognizer: Recognizer) -> None:
+    stream = recognizer.stream()
+    stream.accept(silence(3.0))
+    assert stream.missing_samples == 0
+
+
 def test_nothing_is_lost_around_a_finalize(recognizer: Recognizer) -> None:
     """The part after a finalize is recognized as a session of its own would be."""
     alone = finals(run(recognizer, SPEECH[24000:], 960))
