@@ -63,6 +63,9 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "--max-sessions", type=int, metavar="N", help="refuse further ones (default: what a test at start says)"
     )
     serve.add_argument(
+        "--workers", type=int, metavar="N", help="threads that recognize (default: one a core, 4 at most)"
+    )
+    serve.add_argument(
         "--max-latency-ms",
         type=float,
         default=300.0,
@@ -284,6 +287,7 @@ def _serve(options: argparse.Namespace) -> int:
             port=options.port,
             max_sessions=options.max_sessions,
             max_latency_seconds=options.max_latency_ms / 1000,
+            workers=options.workers,
             allow_origins=tuple(options.allow_origin),
             drain_seconds=options.drain_seconds,
             resume_seconds=options.resume_seconds,

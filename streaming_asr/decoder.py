@@ -16,10 +16,8 @@ Entry 2 i of a token section is the path of token i that ends in blank, entry 2 
 from __future__ import annotations
 
 import math
-import os
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,9 +28,10 @@ from numba.extending import intrinsic
 from numba.np.numpy_support import carray
 from numpy.typing import NDArray
 
+from streaming_asr.compiled import njit_uncounted
 from streaming_asr.errors import InputError
 from streaming_asr.lexicon import ROOT, Lexicon, LexiconTree
-from streaming_asr.ngram import NGram, ngram_log_prob, ngram_next, ngram_score, njit_uncounted, vocabulary_fingerprint
+from streaming_asr.ngram import NGram, ngram_log_prob, ngram_next, ngram_score, vocabulary_fingerprint
 from streaming_asr.tokens import BLANK, NUM_TOKENS, PHONES
 
 # Header of a stream; the score taken off all tokens so far is the float64 at SCORE_OFFSET.
@@ -47,8 +46,6 @@ FIRST_HISTORY = 64
 NBEST_FOR_CONFIDENCE = 16
 MOST_RANKED = 300  # paths looked at for these, since many have the same words
 MAX_OVERLAY_PRONUNCIATIONS = 300
-MAX_THREADS = 8  # by default
-MIN_STREAMS_A_THREAD = 4  # fewer are not worth waking one for
 
 
 @dataclass(frozen=True)
@@ -1051,10 +1048,7 @@ class Decoder:
     :raises InputError: the tree and the language model are not of the same words.
     """
 
-    def __init__(
-        self, tree: LexiconTree, ngram: NGram, options: DecoderOptions | None = None, max_threads: int | None = None
-    ) -> None:
-        """``max_threads``: that share the streams of a step; None: one a processor, 8 at most."""
+    def __init__(self, tree: LexiconTree, ngram: NGram, options: DecoderOptions | None = None) -> None:
         options = options or DecoderOptions()
         if len(tree.words) != ngram.num_words:
             raise InputError(f"the lexicon has {len(tree.words)} words, the language model {ngram.num_words}")
@@ -1089,8 +1083,6 @@ class Decoder:
             arc_score=arc_score,
         )
         self._scratches = threading.local()
-        self._num_threads = max_threads or min(MAX_THREADS, os.cpu_count() or 1)
-        self._helpers = ThreadPoolExecutor(max(1, self._num_threads - 1), "search")
 
     def start(self, bonus: NDArray[np.float32] | None = None, overlay: Overlay | None = None) -> DecoderState:
         """A state before the first frame; ``bonus`` [W] is added to the score of each word as it ends.
@@ -1128,7 +1120,7 @@ class Decoder:
         log_probs: NDArray[np.float32],
         num_frames: Sequence[int] | NDArray[np.int64] | None = None,
     ) -> None:
-        """Steps several streams at once, without the GIL, on all threads; ``log_probs`` [B, T, V].
+        """Steps several streams at once, without the GIL; ``log_probs`` [B, T, V].
 
         Of stream b only the first ``num_frames[b]`` frames count (default: all T); no state may occur twice.
 
@@ -1147,11 +1139,6 @@ class Decoder:
                 raise InputError(f"num_frames must be 0 to {log_probs.shape[1]}")
         if not np.isfinite(log_probs).all():
             raise InputError("log_probs must be finite")
-        self._share_out(len(states), lambda part: self._step_part(states[part], log_probs[part], end[part]))
-
-    def _step_part(
-        self, states: Sequence[DecoderState], log_probs: NDArray[np.float32], end: NDArray[np.int64]
-    ) -> None:
         first = np.zeros(len(states), np.int64)
         missing = np.zeros(len(states), np.int64)
         bonus = np.array([state.bonus_address for state in states], np.int64)
@@ -1170,22 +1157,18 @@ class Decoder:
         return self.best_many([state])[0]
 
     def best_many(self, states: Sequence[DecoderState]) -> list[Hypothesis]:
-        """`best` of several streams at once, on all threads."""
+        """`best` of several streams at once."""
         addresses = np.array([state.address for state in states], np.int64)
         overlays = np.array([state.overlay_address for state in states], np.int64)
-        found = _Found.empty(len(states), 64)
-
-        def find(part: slice) -> None:
-            _best_many(
-                addresses[part], overlays[part], _Found(*(array[part] for array in found)),
-                self._scratch(), self._search, self.tree.arrays, self.ngram.arrays,
-            )  # fmt: skip
-
-        self._share_out(len(states), find)
-        most = int(found.num_words.max(initial=0))
-        if most > found.acoustic.shape[1]:
+        most = 64
+        while True:
             found = _Found.empty(len(states), most)
-            self._share_out(len(states), find)
+            _best_many(
+                addresses, overlays, found, self._scratch(), self._search, self.tree.arrays, self.ngram.arrays
+            )  # fmt: skip
+            most = int(found.num_words.max(initial=0))
+            if most <= found.acoustic.shape[1]:
+                break
         hypotheses = []
         for row, (state, num_words, num_history, stable) in enumerate(
             zip(states, found.num_words.tolist(), found.num_history.tolist(), found.num_stable.tolist(), strict=True)
@@ -1195,15 +1178,6 @@ class Decoder:
             total = self._total(state, found.score[row])
             hypotheses.append(Hypothesis(decoded, total, stable, [1.0, *share][-1], [1.0] * num_history + share))
         return hypotheses
-
-    def _share_out(self, count: int, work: Callable[[slice], None]) -> None:
-        """Does ``work`` on streams 0 .. ``count``, in as many parts as there are threads for."""
-        size = max(-(-count // self._num_threads), MIN_STREAMS_A_THREAD)
-        own, *parts = [slice(at, at + size) for at in range(0, count, size)] or [slice(0)]
-        others = [self._helpers.submit(work, part) for part in parts]
-        work(own)
-        for other in others:
-            other.result()
 
     def commit(self, state: DecoderState, num_words: int) -> int:
         """Makes the first ``num_words`` words of `best` stable now, dropping all paths without them.

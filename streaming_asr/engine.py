@@ -1,9 +1,11 @@
-"""Owns the worker thread that moves all streams on, and the fair order in which it does.
+"""Owns the workers that move all streams on, and the fair order in which they do.
 
-Everything that costs time (features, network, decoder) runs on that one thread, which alone touches the recognizer's
-streams; callers hold `Handle`s and never wait for it, unless they ask to with `Handle.wait_capacity`. Events come back
-on the event loop. A worker that dies or stands still is replaced (`Engine.supervise`): the streams that it had in hand
-are lost, all others go on. Knows nothing of sockets or messages beyond the events it carries.
+Everything that costs time (features, network, decoder) runs on a worker's thread, which alone touches its streams;
+a stream stays with its worker. Most of it is compiled and runs without the interpreter's lock, so that one worker
+computes while another one is in Python. Callers hold `Handle`s and never wait, unless they ask to with
+`Handle.wait_capacity`. Events come back on the event loop. A thread that dies or stands still is replaced
+(`Worker.supervise`): the streams that it had in hand are lost, all others go on. Knows nothing of sockets or messages
+beyond the events it carries.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ import functools
 import heapq
 import logging
 import math
+import os
 import threading
 import time
 import traceback
@@ -28,11 +31,12 @@ import numpy as np
 from .admission import StepCost
 from .audio import SAMPLE_RATE, Samples
 from .messages import Event, Final, Partial, Reason, StreamOptions, Timings
-from .watchdog import Watchdog
+from .watchdog import STALL_SECONDS, Watchdog
 
 logger = logging.getLogger(__name__)
 
 MAX_BATCH = 64  # streams in one model step
+MAX_WORKERS = 4  # by default: what is Python of them takes turns
 MAX_BACKLOG_SECONDS = 10.0  # of one stream's audio, from which its sender is to wait
 BURST_RATE = 2.0  # times real time: as fast as a stream's audio falls due; faster audio uses what time is left
 PATIENCE_SECONDS = 0.25  # the longest that a step falls due later because its stream was ahead
@@ -68,16 +72,27 @@ class EngineRecognizer(Protocol):
     name: str
     chunk_ms: int
     language: str
-    search_seconds: float  # of the last step, on the wall clock
+
+    @property
+    def search_seconds(self) -> float:
+        """What the search took of the calling thread's last step, on the wall clock."""
 
     def stream(self, options: Any, /) -> EngineStream:
         """A new stream."""
 
     def step(self, streams: Sequence[Any], /) -> list[list[Event]]:
-        """One step for streams that are all ready. On an exception no stream has moved on."""
+        """One step for streams that are all ready. On an exception no stream has moved on.
+
+        Several threads may step at once, each streams of its own.
+        """
 
     def step_cost(self) -> StepCost:
         """What steps cost on this machine, measured now."""
+
+
+def num_usable_cores() -> int:
+    """Processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # --- the order of work, pure -----------------------------------------------------------------------------------
@@ -228,18 +243,18 @@ class Handle:
 
     def __init__(
         self,
-        engine: Engine,
+        worker: Worker,
         options: StreamOptions,
         deliver: Callable[[list[Event]], None],
         fail: Callable[[], None],
         reached: Callable[[], None],
     ) -> None:
-        self._engine = engine
+        self._worker = worker
         self._options = options
         self._deliver = deliver
         self._fail = fail
         self._reached = reached
-        self._backlog = Backlog(engine.block_samples)
+        self._backlog = Backlog(worker.block_samples)
         self._has_capacity: asyncio.Event | None = None  # set by the worker for who waits
         self._closed = False
         self._missing_samples = 0  # less than this need not wake the worker; what it found at its last look
@@ -254,45 +269,45 @@ class Handle:
     @property
     def has_capacity(self) -> bool:
         """Whether the backlog is below its limits."""
-        too_long = self.backlog_seconds >= self._engine.max_backlog_seconds
+        too_long = self.backlog_seconds >= self._worker.max_backlog_seconds
         return not too_long and self._backlog.num_markers < MAX_MARKERS
 
     def push(self, samples: Samples) -> None:
         """Appends audio: float32 [N], 16 kHz mono. Never blocks; see `wait_capacity`."""
-        with self._engine._wake:
+        with self._worker._wake:
             if not self._closed:
                 self._backlog.append(samples)
                 if self._backlog.holds(self._missing_samples):
-                    self._engine._nudge(self)
+                    self._worker._nudge(self)
 
     def flush(self, reason: Reason) -> None:
         """Settles everything pushed so far into one `Final` with this reason."""
-        with self._engine._wake:
+        with self._worker._wake:
             if not self._closed:
                 self._backlog.append_flush(reason)
-                self._engine._nudge(self)
+                self._worker._nudge(self)
 
     def mark(self) -> None:
         """Has ``reached`` called when everything pushed so far was recognized as far as it can be."""
-        with self._engine._wake:
+        with self._worker._wake:
             if not self._closed:
                 self._backlog.append_marker()
-                self._engine._nudge(self)
+                self._worker._nudge(self)
 
     def close(self) -> None:
         """Gives the stream back; nothing is delivered any more once this was called on the event loop."""
-        with self._engine._wake:
+        with self._worker._wake:
             self._closed = True
             self._backlog.clear()
-            self._engine._nudge(self)
+            self._worker._nudge(self)
         if self._has_capacity is not None:
-            self._engine._on_loop(self._has_capacity.set)
+            self._worker._on_loop(self._has_capacity.set)
 
     async def wait_capacity(self) -> bool:
         """Waits until the backlog is below its limits, or the handle closed; says whether it had to."""
         if self._closed or self.has_capacity:
             return False
-        with self._engine._wake:
+        with self._worker._wake:
             self._has_capacity = asyncio.Event()
             if self._closed or self.has_capacity:
                 self._has_capacity.set()
@@ -319,19 +334,19 @@ class Handle:
             self._fail()
 
 
-class Engine:
-    """Runs all streams of one recognizer on one worker thread, batched."""
+class Worker:
+    """Runs its streams of one recognizer on one thread, batched."""
 
     def __init__(
         self,
         recognizer: EngineRecognizer,
-        max_batch: int = MAX_BATCH,
-        max_backlog_seconds: float = MAX_BACKLOG_SECONDS,
-        clock: Callable[[], float] = time.monotonic,
-        watchdog: Watchdog | None = None,
-        on_step: Callable[[StepReport], None] = lambda report: None,
+        max_batch: int,
+        max_backlog_seconds: float,
+        clock: Callable[[], float],
+        watchdog: Watchdog,
+        on_step: Callable[[StepReport], None],
     ) -> None:
-        """`on_step` is called on the worker thread."""
+        """`on_step` is called on the worker's thread."""
         self.max_backlog_seconds = max(max_backlog_seconds, recognizer.chunk_ms / 1000)  # less may wait for the rest
         self.block_samples = recognizer.chunk_ms * SAMPLE_RATE // 1000
         self._recognizer = recognizer
@@ -345,10 +360,10 @@ class Engine:
         self._stopping = False
         self._in_hand: list[Handle] | None = None  # what the worker works on now
         self._num_works = 0  # pieces of work taken in hand so far
-        self._watchdog = watchdog or Watchdog()
-        self._abandoned: dict[threading.Thread, list[EngineStream]] = {}  # streams in workers that may yet return
+        self._watchdog = watchdog
+        self._abandoned: dict[threading.Thread, list[EngineStream]] = {}  # with streams that they may yet return with
         self._thread: threading.Thread | None = None
-        # Asked for by each worker itself: for a thread that has ended there is no safe way to.
+        # Asked for by each thread itself: for a thread that has ended there is no safe way to.
         self._cpu_clocks: weakref.WeakKeyDictionary[threading.Thread, int] = weakref.WeakKeyDictionary()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -358,12 +373,12 @@ class Engine:
         return len(self._open)
 
     def start(self) -> None:
-        """Starts the worker; events will be delivered on the event loop that this is called from."""
+        """Starts the thread; events will be delivered on the event loop that this is called from."""
         self._loop = asyncio.get_running_loop()
-        self._start_worker()
+        self._start_thread()
 
     async def stop(self) -> None:
-        """Ends the worker after the step under way and gives all streams back."""
+        """Ends the thread after the step under way and gives all streams back."""
         with self._wake:
             self._stopping = True
             self._wake.notify()
@@ -374,20 +389,20 @@ class Engine:
 
     @property
     def num_abandoned(self) -> int:
-        """Workers that stood still and have not come back."""
+        """Threads that stood still and have not come back."""
         return len(self._abandoned)
 
     def supervise(self) -> bool:
-        """Replaces the worker if it died or does not get on, and says whether it had to.
+        """Replaces the thread if it died or does not get on, and says whether it had to.
 
         To be called on the event loop, a few times a second.
         """
         with self._wake:
-            worker = self._thread
-            if worker is None or self._stopping:
+            thread = self._thread
+            if thread is None or self._stopping:
                 return False
-            is_alive = worker.is_alive()
-            if is_alive and not self._is_stalled(worker):
+            is_alive = thread.is_alive()
+            if is_alive and not self._is_stalled(thread):
                 return False
             lost, self._in_hand = self._in_hand or [], None
             streams = [handle._stream for handle in lost if handle._stream is not None]
@@ -397,8 +412,8 @@ class Engine:
             self._scheduler = self._new_scheduler()
             self._nudged = dict.fromkeys(self._open)
             if is_alive:
-                self._abandoned[worker] = streams
-            self._start_worker()
+                self._abandoned[thread] = streams
+            self._start_thread()
         logger.error(
             "the worker %s; it was replaced, and of %d streams %d are lost",
             "stood still" if is_alive else "died",
@@ -411,8 +426,8 @@ class Engine:
             handle._on_failure()
         return True
 
-    def _is_stalled(self, worker: threading.Thread) -> bool:
-        clock = self._cpu_clocks.get(worker)
+    def _is_stalled(self, thread: threading.Thread) -> bool:
+        clock = self._cpu_clocks.get(thread)
         if clock is None:  # it has not begun yet
             return False
         try:
@@ -422,7 +437,7 @@ class Engine:
         work = None if self._in_hand is None else self._num_works
         return self._watchdog.is_stalled(self._clock(), work, cpu_seconds)
 
-    def _start_worker(self) -> None:
+    def _start_thread(self) -> None:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
@@ -458,7 +473,7 @@ class Engine:
         except RuntimeError:  # the loop is closed: nobody is left to hear it
             logger.debug("event loop closed before its events came")
 
-    # --- on the worker thread ---
+    # --- on the worker's thread ---
 
     def _run(self) -> None:
         self._cpu_clocks[threading.current_thread()] = time.pthread_getcpuclockid(threading.get_ident())
@@ -518,15 +533,15 @@ class Engine:
         return result
 
     def _put_down(self, handles: list[Handle], began: float) -> None:
-        worker = threading.current_thread()
+        thread = threading.current_thread()
         with self._wake:
-            if worker is self._thread:
+            if thread is self._thread:
                 self._in_hand = None
                 self._watchdog.finished(time.thread_time() - began)
                 return
             for handle in handles:  # what was opened since
                 if handle._stream is not None:
-                    self._abandoned[worker].append(handle._stream)
+                    self._abandoned[thread].append(handle._stream)
         raise _Superseded
 
     def _give_back(self, handle: Handle) -> None:
@@ -628,6 +643,61 @@ class Engine:
             except Exception as error:
                 _log_failure("taking events", error)
                 asyncio.get_running_loop().call_soon(handle._on_failure)  # which may raise too
+
+
+class Engine:
+    """Runs all streams of one recognizer on several workers, each stream on the one that had fewest when it came."""
+
+    def __init__(
+        self,
+        recognizer: EngineRecognizer,
+        num_workers: int = 1,
+        max_batch: int = MAX_BATCH,
+        max_backlog_seconds: float = MAX_BACKLOG_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        stall_seconds: float = STALL_SECONDS,
+        on_step: Callable[[StepReport], None] = lambda report: None,
+    ) -> None:
+        """`on_step` is called on the workers' threads."""
+        self._workers = [
+            Worker(recognizer, max_batch, max_backlog_seconds, clock, Watchdog(stall_seconds), on_step)
+            for _ in range(num_workers)
+        ]
+
+    @property
+    def num_streams(self) -> int:
+        """Streams that are open, or closed but not yet given back."""
+        return sum(worker.num_streams for worker in self._workers)
+
+    @property
+    def num_abandoned(self) -> int:
+        """Threads that stood still and have not come back."""
+        return sum(worker.num_abandoned for worker in self._workers)
+
+    def start(self) -> None:
+        """Starts the workers; events will be delivered on the event loop that this is called from."""
+        for worker in self._workers:
+            worker.start()
+
+    async def stop(self) -> None:
+        """Ends the workers after the steps under way and gives all streams back."""
+        await asyncio.gather(*(worker.stop() for worker in self._workers))
+
+    def supervise(self) -> bool:
+        """`Worker.supervise` of all of them; whether any had to be replaced."""
+        replaced = [worker.supervise() for worker in self._workers]  # all: `any` would stop at the first
+        return any(replaced)
+
+    def open(
+        self,
+        options: StreamOptions,
+        deliver: Callable[[list[Event]], None],
+        fail: Callable[[], None] = lambda: None,
+        reached: Callable[[], None] = lambda: None,
+    ) -> Handle:
+        """See `Worker.open`."""
+        idlest = min(self._workers, key=lambda worker: worker.num_streams)
+        return idlest.open(options, deliver, fail, reached)
 
 
 def _emitted(event: Event, emission: float) -> Event:

@@ -9,20 +9,20 @@ of the ARPA file; 8-bit codebooks for each order as in KenLM (Heafield 2011), fi
 
 from __future__ import annotations
 
-import functools
 import gzip
 import hashlib
 import math
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, NamedTuple, cast
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from streaming_asr.compiled import njit_uncounted
 from streaming_asr.errors import InputError, ModelError
 from streaming_asr.tensor_file import read_tensors
 
@@ -49,11 +49,6 @@ class NGramArrays(NamedTuple):
     first_child: NDArray[np.uint32]  # [I + 1]
     suffix: NDArray[np.uint32]  # [I]; the longest proper suffix that can make a difference
     mark: NDArray[np.uint8]  # [M]; see `_bit`
-
-
-# Compiles what allocates nothing. Numba would count a reference to each array of a tuple at each call that the tuple is
-# handed to, across threads: that was most of the time of the search. Whoever calls from Python holds the arrays.
-njit_uncounted: Any = functools.partial(cast("Any", njit), nogil=True, cache=True, _nrt=False)
 
 
 # A call hands over every array of a tuple in full: the innermost functions are therefore put in place.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -80,11 +81,15 @@ def flush_silence(config: ModelConfig) -> Samples:
     return np.zeros(FRAME_LENGTH_SAMPLES + num_frames * FRAME_SHIFT_SAMPLES, np.float32)
 
 
+class _LastStep(threading.local):
+    search_seconds = 0.0
+
+
 class Recognizer:
     """A loaded model with its lexicon and LM, shared by all its streams.
 
     The decoder and the network are pure functions of explicit states, so one recognizer serves any number of streams;
-    `step` must not be called from two threads at once for the same stream.
+    several threads may call `step` at once, each for streams of its own.
     """
 
     def __init__(
@@ -107,7 +112,7 @@ class Recognizer:
         self.decoder = decoder
         self.partial_rule = PartialRule()  # of streams' next utterances
         self.hotword_nats = BONUS  # of streams to come
-        self.search_seconds = 0.0  # of the last step
+        self._last_step = _LastStep()
         self.chunk_ms = round(1000 * model.config.step_seconds)
         self.frames_per_step = model.config.frames_per_step
         self.frames_per_output = model.config.frames_per_step // model.config.outputs_per_step
@@ -163,6 +168,11 @@ class Recognizer:
         stream.finish()
         self.formatter.write(("a",))
 
+    @property
+    def search_seconds(self) -> float:
+        """What the search took of the calling thread's last step, on the wall clock."""
+        return self._last_step.search_seconds
+
     def step_cost(self) -> StepCost:
         """What steps cost on this machine, measured now in a fraction of a second."""
         return measure_step(self.model, self.decoder)
@@ -184,7 +194,7 @@ class Recognizer:
 
         Nothing has moved when the network raises.
         """
-        self.search_seconds = 0.0
+        self._last_step.search_seconds = 0.0
         running = [stream for stream in streams if stream.has_audio]
         if running:
             with torch.inference_mode():
@@ -202,7 +212,7 @@ class Recognizer:
             self.decoder.step_many(states, scores)
             for stream, hypothesis in zip(running, self.decoder.best_many(states), strict=True):
                 stream.hypothesis = hypothesis
-            self.search_seconds = time.perf_counter() - began
+            self._last_step.search_seconds = time.perf_counter() - began
         return [stream.advance() for stream in streams]
 
 

@@ -37,7 +37,16 @@ from websockets.typing import Subprotocol
 from . import __version__, messages
 from .access import is_loopback
 from .admission import Punctuality
-from .engine import MAX_BACKLOG_SECONDS, MAX_BATCH, Engine, EngineRecognizer, Handle, StepReport
+from .engine import (
+    MAX_BACKLOG_SECONDS,
+    MAX_BATCH,
+    MAX_WORKERS,
+    Engine,
+    EngineRecognizer,
+    Handle,
+    StepReport,
+    num_usable_cores,
+)
 from .errors import ClientError, InputError
 from .gate import Gate, Visitor, http_headers, http_status
 from .journal import Journal
@@ -59,7 +68,7 @@ from .session import Close, Flush, ModelInfo, Open, Push, Save, Session, Snapsho
 from .state import StateFolder
 from .tcp import READ_BYTES, TcpConnection
 from .tls import ServerTls
-from .watchdog import STALL_SECONDS, Watchdog
+from .watchdog import STALL_SECONDS
 
 logger = logging.getLogger(__name__)
 # At debug level websockets writes frames out; this keeps it from doing so whatever the root logger's level is.
@@ -99,6 +108,7 @@ class ServerOptions:
     port: int = 8765  # 0 picks a free one
     max_sessions: int | None = None  # None: as many as were measured at start to be carried within the promise
     max_latency_seconds: float = 0.3  # the promise: for a step to end after its audio came
+    workers: int | None = None  # threads that recognize; None: one a core, 4 at most
     max_batch: int = MAX_BATCH
     max_backlog_seconds: float = MAX_BACKLOG_SECONDS  # audio of one session that waits, before it is read no further
     stall_seconds: float = STALL_SECONDS  # from which the recognizer is taken to stand still, and restarted
@@ -120,6 +130,8 @@ class ServerOptions:
         self.limits.validate()
         if not self.max_latency_seconds > 0:
             raise InputError("the latency promised must be above 0")
+        if self.workers is not None and self.workers < 1:
+            raise InputError("there must be at least one worker")
         if self.max_sessions is not None and self.max_sessions < 0:
             raise InputError("max_sessions must not be negative")
         if not (self.insecure or self.keys is not None or is_loopback(self.host)):
@@ -618,16 +630,21 @@ class Server:
         self._origins = Origins(options.host, options.allow_origins)
         self._page = Page()
         self._model = ModelInfo(recognizer.name, recognizer.chunk_ms, recognizer.language)
+        num_workers = options.workers or min(MAX_WORKERS, num_usable_cores())
         self._engine = Engine(
             recognizer,
+            num_workers,
             options.max_batch,
             options.max_backlog_seconds,
-            watchdog=Watchdog(options.stall_seconds),
+            stall_seconds=options.stall_seconds,
             on_step=self._on_step,
         )
         self._metrics = Metrics(__version__, recognizer.name, lambda: self.unready is None, lambda: self.num_streams)
-        most = options.max_sessions
-        self._max_sessions = recognizer.step_cost().capacity(options.max_latency_seconds) if most is None else most
+        self._max_sessions = (
+            options.max_sessions
+            if options.max_sessions is not None
+            else recognizer.step_cost().capacity(options.max_latency_seconds, num_workers)
+        )
         self._metrics.max_sessions.set(self._max_sessions)
         self._punctuality = Punctuality(options.max_latency_seconds, time.monotonic)
         self._unready_until = -math.inf

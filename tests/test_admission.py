@@ -15,11 +15,12 @@ class Clock:
 def test_as_many_are_carried_as_leave_some_time() -> None:
     cost = StepCost(fixed=0.005, per_stream=0.001, audio_seconds=0.06)
     assert cost.capacity(0.3) == int((MAX_LOAD * 0.06 - 0.005) / 0.001)
+    assert cost.capacity(0.3, num_workers=3) == 3 * cost.capacity(0.3)
 
 
 def test_a_tight_promise_allows_fewer() -> None:
     cost = StepCost(fixed=0.005, per_stream=0.001, audio_seconds=0.06)
-    assert cost.capacity(0.04) == 15
+    assert cost.capacity(0.02) == 5
 
 
 @given(st.floats(0, 1), st.floats(1e-5, 1), st.floats(0.01, 1))

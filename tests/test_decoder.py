@@ -7,6 +7,7 @@ import functools
 import itertools
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from streaming_asr.decoder import (
     Decoder,
     DecoderOptions,
     DecoderState,
+    Hypothesis,
     Overlay,
     _kth_best,
     greedy_phones,
@@ -287,19 +289,22 @@ def test_several_streams_in_one_call(setup: Setup) -> None:
     decoder.step_many([], np.zeros((0, 3, NUM_TOKENS), np.float32))
 
 
-def test_threads_that_share_the_streams_change_nothing(setup: Setup) -> None:
-    options = DecoderOptions(beam=20)
+def test_threads_that_search_at_once_do_not_disturb_each_other(setup: Setup) -> None:
+    decoder = setup.decoder(DecoderOptions(beam=20))
     log_probs = np.stack([random_log_probs(seed, 200, 4.0) for seed in range(13)])
     lengths = [200 - 13 * (seed % 5) for seed in range(13)]  # so that some have more to do
-    results = []
-    for max_threads in (1, 3):
-        decoder = Decoder(setup.tree, setup.ngram, options, max_threads)
+
+    def search(_: int) -> tuple[list[DecoderState], list[Hypothesis]]:
         states = [decoder.start() for _ in log_probs]
         decoder.step_many(states, log_probs, lengths)
-        results.append((states, decoder.best_many(states), [decoder.best(state) for state in states]))
-    (states, best, best_alone), (shared_states, shared_best, _) = results
-    assert all(map(same, states, shared_states))
-    assert best == shared_best == best_alone
+        return states, decoder.best_many(states)
+
+    states, best = search(0)
+    with ThreadPoolExecutor(3) as pool:
+        for other_states, other_best in pool.map(search, range(6)):
+            assert all(map(same, states, other_states))
+            assert best == other_best
+    assert best == [decoder.best(state) for state in states]
     assert any(hypothesis.words for hypothesis in best)
 
 

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from streaming_asr.audio import AudioDecoder, Samples
 from streaming_asr.engine import MAX_MARKERS, Backlog, Engine, Handle, Scheduler, StepReport
 from streaming_asr.messages import Event, Final, StreamOptions
-from streaming_asr.watchdog import Watchdog
 
 # --- scheduler -----------------------------------------------------------------------------------------------------
 
@@ -254,6 +253,38 @@ def test_many_streams_are_batched_and_get_what_each_gets_alone() -> None:
     run(test)
 
 
+def test_workers_share_the_streams_and_step_at_the_same_time() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with running(recognizer, num_workers=3) as engine:
+            recognizer.gate.clear()
+            listeners = [Listener(engine) for _ in range(6)]
+            for number, listener in enumerate(listeners, start=1):
+                listener.handle.push(samples(words(number, 0, number)))
+                listener.handle.flush("stop")
+            await eventually(lambda: all(worker._in_hand for worker in engine._workers))
+            assert [worker.num_streams for worker in engine._workers] == [2, 2, 2]
+            recognizer.gate.set()
+            for number, listener in enumerate(listeners, start=1):
+                assert await listener.stopped() == [(f"w{number}", "endpoint"), (f"w{number}", "stop")]
+            assert len(recognizer.threads) == 3
+
+    run(test)
+
+
+def test_a_stream_goes_to_the_worker_that_has_fewest() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with running(recognizer, num_workers=2) as engine:
+            first, second = Listener(engine), Listener(engine)
+            assert first.handle._worker is not second.handle._worker
+            second.handle.close()
+            await eventually(lambda: engine.num_streams == 1)
+            assert Listener(engine).handle._worker is second.handle._worker
+
+    run(test)
+
+
 def test_a_broken_step_ends_its_stream_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         recognizer = FakeRecognizer()
@@ -352,7 +383,7 @@ def test_who_is_woken_while_the_worker_looks_whom_to_wake_breaks_nothing(monkeyp
     def wake_meanwhile(handle: Handle) -> bool:
         if not (has := has_capacity(handle)) or threading.current_thread().name != "engine":
             return has
-        handle._engine._on_loop(handle._has_capacity.set)  # as it did for the block before
+        handle._worker._on_loop(handle._has_capacity.set)  # as it did for the block before
         assert gone.wait(30)
         return has
 
@@ -436,7 +467,7 @@ def test_silence_sent_at_once_shares_the_front_end(monkeypatch: pytest.MonkeyPat
         names = iter(range(2))
         monkeypatch.setattr(recognizer, "stream", lambda options: Asleep(next(names)))
         async with running(recognizer) as engine:
-            with engine._wake:  # so that the worker finds both at once
+            with engine._workers[0]._wake:  # so that the worker finds both at once
                 for _ in range(2):
                     listener = Listener(engine)
                     listener.handle.push(np.zeros(16000 * 10, np.float32))
@@ -535,8 +566,7 @@ def test_a_worker_that_stands_still_or_dies_is_replaced_and_other_streams_go_on(
 ) -> None:
     async def test() -> None:
         recognizer = FakeRecognizer()
-        watchdog = Watchdog(stall_seconds=0.05)
-        async with running(recognizer, max_batch=1, watchdog=watchdog) as engine:
+        async with running(recognizer, max_batch=1, stall_seconds=0.05) as engine:
             good, bad = Listener(engine), Listener(engine)
             good.handle.push(samples(words(1, 2)))
             await eventually(lambda: len(good.events) == 3)
