@@ -33,6 +33,7 @@ from streaming_asr.recordings import find_recordings, read_samples
 from .adapters import ADAPTERS
 from .align import Aligner, read_ctm, speech_end
 from .compute import Usage, play_in_process, slope, throughput_against_gemm, usage
+from .engines import ENGINES, InProcessEngine
 from .replay import Clip, Run, replay
 from .report import page
 from .timeline import Distribution, Timeline, added_latencies, percentile, summarize, word_latencies
@@ -50,6 +51,7 @@ LABELS = {  # key in "figures": what it is
     "memory_per_stream_kb": "memory a further stream, KB",
     "start_ms": "start to listening, warm, ms",
     "wer": "word error rate of the run",
+    "real_time_factor": "compute over audio, one stream",
     "retracted": "share of shown words retracted",
     "committed_retracted": "committed words retracted",
     "cut_early": "share of utterances cut early",
@@ -67,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", type=Path, default=SHIPPED_MODEL, metavar="DIR", help="served, and used to align")
     parser.add_argument("--alignments", type=Path, metavar="CTM", help="word times from elsewhere instead")
     parser.add_argument("--url", help="measure a server that runs already")
+    parser.add_argument("--engine", choices=sorted(ENGINES), help="measure a recognizer in this process instead, alone")
     parser.add_argument("--adapter", choices=sorted(ADAPTERS), default="native")
     parser.add_argument(
         "--header", action="append", default=[], metavar="NAME:VALUE", help="for the handshake; repeatable"
@@ -272,6 +275,31 @@ async def measure(url: str, pid: int | None, clips: list[Clip], options: argpars
     }
 
 
+def measure_engine(engine: InProcessEngine, clips: Sequence[Clip]) -> dict[str, Any]:
+    """A recognizer in this process on the audio's own clock: compute takes no time but is counted."""
+    played = [play_in_process(engine, clip) for clip in clips]
+    costs = [seconds for one in played for seconds in one.chunk_seconds]
+    summary = summarize([one.timeline for one in played])
+    alone = dataclasses.asdict(summary)
+    return {
+        "model": engine.name,
+        "adapter": "in process",
+        "alone": alone,
+        "unaware": alone,
+        "ramp": [],
+        "generator": {"is_late": False},
+        "figures": {
+            "wer": word_error_rate(clips, [one.timeline for one in played]),
+            "real_time_factor": round(sum(costs) / sum(clip.seconds for clip in clips), 4),
+            "chunk_p50_ms": round(1000 * percentile(costs, 50), 3),
+            "chunk_p99_ms": round(1000 * percentile(costs, 99), 3),
+            "retracted": summary.retracted,
+            "committed_retracted": summary.committed_retracted,
+            "words_used": summary.words_used,
+        },
+    }
+
+
 def run(options: argparse.Namespace) -> dict[str, Any]:
     """Everything, as one JSON-ready object."""
     if options.quick:
@@ -281,8 +309,19 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         "revision": revision(),
         "date": datetime.now(UTC).isoformat("T", "seconds"),
     }
+    torch.set_num_threads(1)  # as the server does
     recognizer = Recognizer.load(options.model)
     clips, bias = load_clips(options, recognizer)
+    about = {
+        "label": options.label,
+        "quick": options.quick,
+        "clips": len(clips),
+        "audio_seconds": round(sum(clip.seconds for clip in clips), 2),
+        "labels": LABELS,
+    }
+    if options.engine:
+        engine = recognizer if options.engine == "ours" else ENGINES[options.engine]()
+        return {**result, **about, **measure_engine(engine, clips)}
     played = [play_in_process(recognizer, clip) for clip in clips]
     costs = [seconds for one in played for seconds in one.chunk_seconds]
     assert isinstance(recognizer.model, Network)
@@ -306,15 +345,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     unaware = dataclasses.asdict(summarize([one.timeline for one in played]))
     return {
         **result,
-        "label": options.label,
-        "quick": options.quick,
+        **about,
         "adapter": options.adapter,
         "model": recognizer.name,
-        "clips": len(clips),
-        "audio_seconds": round(sum(clip.seconds for clip in clips), 2),
         "gemm_share_by_batch": gemm,
         "unaware": unaware,
-        "labels": LABELS,
         **measured,
     }
 
@@ -334,7 +369,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.render:
         (options.output / "result.json").write_text(json.dumps(results[0], indent=1) + "\n")
         for key, label in LABELS.items():
-            print(f"{label}: {results[0]['figures'][key]}")
+            if key in results[0]["figures"]:
+                print(f"{label}: {results[0]['figures'][key]}")
     (options.output / "report.html").write_text(page(results), encoding="utf-8")
     print(f"written: {options.output}/report.html" + ("" if options.render else f" and {options.output}/result.json"))
     return 0

@@ -14,6 +14,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from streaming_asr.protocols.wyoming import EventReader
+
 from .timeline import Kind
 
 Frame = str | bytes
@@ -37,6 +39,7 @@ class Adapter:
     path: ClassVar[str] = ""  # appended to a server URL that has none
     sample_rate: ClassVar[int] = 16000
     can_finalize: ClassVar[bool] = False
+    is_tcp: ClassVar[bool] = False  # plain TCP in place of WebSocket: frames come cut anywhere
     ends_by_closing: ClassVar[bool] = True  # closing normally is this protocol's way of saying that all was said
 
     def __init__(self) -> None:
@@ -247,10 +250,56 @@ class OpenAIRealtime(Adapter):
         return []
 
 
+class Wyoming(Adapter):
+    """Wyoming, over plain TCP: one transcript a connection, of which chunks may come before."""
+
+    is_tcp = True
+    ends_by_closing = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._reader = EventReader(max_header_bytes=1 << 16, max_body_bytes=1 << 20)
+        self._text = ""
+
+    def opening(self) -> list[Frame]:
+        return [_wyoming("transcribe", language="en"), _wyoming("audio-start", **self._format())]
+
+    def audio(self, pcm: Pcm) -> Frame:
+        return _wyoming("audio-chunk", pcm.tobytes(), **self._format())
+
+    def stop(self) -> list[Frame]:
+        return [_wyoming("audio-stop")]
+
+    def receive(self, frame: Frame) -> list[Text]:
+        assert isinstance(frame, bytes)
+        said = []
+        for event in self._reader.accept(frame):
+            text = str(event.data.get("text", ""))
+            match event.type:
+                case "transcript-chunk":
+                    self._text += text
+                    said.append(Text("partial", 0, self._text, self._text))
+                case "transcript":
+                    said.append(Text("final", 0, text, text, "stop"))
+                    self.is_done = True
+                case "error":
+                    self.error = text or "error"
+        return said
+
+    def _format(self) -> dict[str, int]:
+        return {"rate": self.sample_rate, "width": 2, "channels": 1}
+
+
+def _wyoming(kind: str, payload: bytes = b"", **data: object) -> bytes:
+    header = {"type": kind, "data": data, "payload_length": len(payload)}
+    return json.dumps(header).encode() + b"\n" + payload
+
+
 ADAPTERS: dict[str, type[Adapter]] = {
     "native": Native,
     "vosk": Vosk,
     "sherpa-onnx": SherpaOnnx,
     "deepgram": Deepgram,
     "openai": OpenAIRealtime,
+    "wyoming": Wyoming,
 }

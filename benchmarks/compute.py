@@ -22,8 +22,8 @@ from .timeline import Shown, Timeline
 
 if TYPE_CHECKING:
     from streaming_asr.model import ModelConfig
-    from streaming_asr.recognizer import Recognizer
 
+    from .engines import InProcessEngine
     from .replay import Clip
 
 Clock = Callable[[], float]
@@ -112,7 +112,7 @@ class Played:
     chunk_seconds: list[float]
 
 
-def play_in_process(recognizer: Recognizer, clip: Clip, clock: Clock = time.perf_counter) -> Played:
+def play_in_process(recognizer: InProcessEngine, clip: Clip, clock: Clock = time.perf_counter) -> Played:
     """Feeds 80 ms at a time."""
     stream = recognizer.stream()
     size = round(CHUNK_SECONDS * 16000)

@@ -12,14 +12,14 @@ import contextlib
 import heapq
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 import numpy as np
 import soxr
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from streaming_asr.features import SAMPLE_RATE, Samples
@@ -36,6 +36,7 @@ LATE_SECONDS = 0.02  # a block sent later than this counts against the generator
 LATE_SHARE = 0.01  # of blocks, above which a run is flagged
 LAG_EVERY_SECONDS = 0.01
 AFTER_SECONDS = 1.5  # of background noise after a recording, for endpointing to find its end
+CONNECT_SECONDS = 10.0
 DRAIN_SECONDS = 30.0  # for the last messages after the audio ended
 
 
@@ -153,6 +154,53 @@ def pcm_blocks(samples: Samples, sample_rate: int, block_seconds: float = BLOCK_
 # --- sessions -------------------------------------------------------------------------------------------------------
 
 
+class Socket(Protocol):
+    """A connection: frames out by `send`, frames in by iterating, until it ends."""
+
+    def send(self, message: Frame, /) -> Awaitable[None]:
+        """Sends a frame."""
+
+    def __aiter__(self) -> AsyncIterator[Frame]: ...
+
+
+class _TcpSocket:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    async def send(self, message: Frame, /) -> None:
+        self._writer.write(message if isinstance(message, bytes) else message.encode())
+        await self._writer.drain()
+
+    async def __aiter__(self) -> AsyncIterator[Frame]:
+        while data := await self._reader.read(1 << 16):
+            yield data
+
+
+@contextlib.asynccontextmanager
+async def connected(url: str, adapter: type[Adapter], headers: Mapping[str, str]) -> AsyncIterator[Socket]:
+    """A connection to a server that speaks this protocol. Raises `OSError` and what `websockets.connect` raises."""
+    if adapter.is_tcp:
+        parts = urlsplit(url)
+        async with asyncio.timeout(CONNECT_SECONDS):
+            reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        try:
+            yield _TcpSocket(reader, writer)
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+        return
+    async with connect(
+        websocket_url(url, adapter),
+        compression=None,
+        proxy=None,
+        open_timeout=CONNECT_SECONDS,
+        close_timeout=2.0,
+        additional_headers=dict(headers),
+    ) as socket:
+        yield socket
+
+
 def websocket_url(url: str, adapter: type[Adapter]) -> str:
     """The URL to connect to: as given when it has a path, with the protocol's own path otherwise."""
     return url.rstrip("/") + adapter.path if urlsplit(url).path in ("", "/") else url
@@ -161,7 +209,7 @@ def websocket_url(url: str, adapter: type[Adapter]) -> str:
 class _Session:
     """One clip over one connection."""
 
-    def __init__(self, socket: ClientConnection, adapter: Adapter, clip: Clip, end: End, clock: Clock) -> None:
+    def __init__(self, socket: Socket, adapter: Adapter, clip: Clip, end: End, clock: Clock) -> None:
         self._socket, self._adapter, self._clip, self._end, self._clock = socket, adapter, clip, end, clock
         self._shown: list[Shown] = []
         self._origin = self._finalize_sent = self._stop_sent = self._done = None  # type: float | None
@@ -186,7 +234,7 @@ class _Session:
                     break
             if self._done is None and self._adapter.ends_by_closing and self._stop_sent is not None:
                 self._done = self._shown[-1].received if self._shown else self._clock()
-        except ConnectionClosed as closed:
+        except (ConnectionClosed, OSError) as closed:
             self._adapter.error = self._adapter.error or f"the connection broke: {closed}"
         finally:
             self._ready.set()
@@ -209,7 +257,7 @@ class _Session:
         outgoing: asyncio.Queue[Pcm | None] = asyncio.Queue()
 
         async def send_all_blocks() -> None:
-            with contextlib.suppress(ConnectionClosed):
+            with contextlib.suppress(ConnectionClosed, OSError):
                 while (block := await outgoing.get()) is not None:
                     await self._socket.send(self._adapter.audio(block))
 
@@ -234,7 +282,7 @@ class _Session:
         try:
             await finished.wait()
             outgoing.put_nowait(None)
-            with contextlib.suppress(ConnectionClosed, TimeoutError):
+            with contextlib.suppress(ConnectionClosed, OSError):  # of which `TimeoutError` is one
                 async with asyncio.timeout(DRAIN_SECONDS):
                     # Stamped before what is held up has left: waiting for it is part of what the user waits for.
                     if self._end == "finalize" and self._adapter.can_finalize:
@@ -288,14 +336,7 @@ async def play_clip(
     """Plays one clip; failures end up in the timeline, never as an exception."""
     failed = Timeline(clip.name, clock(), clip.seconds, (), clip.reference)
     try:
-        async with connect(
-            websocket_url(url, adapter),
-            compression=None,
-            proxy=None,
-            open_timeout=10.0,
-            close_timeout=2.0,
-            additional_headers=dict(headers or {}),
-        ) as socket:
+        async with connected(url, adapter, headers or {}) as socket:
             session = _Session(socket, adapter(), clip, end, clock)
             listener = asyncio.create_task(session.listen())
             try:

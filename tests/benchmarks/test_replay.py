@@ -4,9 +4,14 @@ import json
 import numpy as np
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
+from wyoming.asr import Transcript
+from wyoming.audio import AudioChunk
+from wyoming.event import Event as WyomingEvent
+from wyoming.event import async_read_event, async_write_event
 
-from benchmarks.adapters import ADAPTERS, Deepgram, Native, OpenAIRealtime, SherpaOnnx, Text, Vosk
+from benchmarks.adapters import ADAPTERS, Deepgram, Native, OpenAIRealtime, SherpaOnnx, Text, Vosk, Wyoming
 from benchmarks.replay import Clip, GeneratorHealth, Pacer, background, pcm_blocks, replay, websocket_url
+from streaming_asr.protocols.wyoming import write_event
 
 
 class FakeTime:
@@ -181,3 +186,53 @@ def test_openai_appends_deltas() -> None:
     done = adapter.receive(json.dumps({"type": f"{prefix}.completed", "item_id": "x", "transcript": "turn off"}))
     assert done == [Text("final", 0, "turn off", "turn off", "endpoint")]
     assert adapter.is_done
+
+
+def test_wyoming_events_are_those_of_its_package_however_they_are_cut() -> None:
+    adapter = Wyoming()
+    sent = b"".join(
+        frame for frame in (*adapter.opening(), adapter.audio(np.ones(4, np.int16)), *adapter.stop()) if frame
+    )  # type: ignore[arg-type]
+    events = asyncio.run(read_events(sent))
+    assert [event.type for event in events] == ["transcribe", "audio-start", "audio-chunk", "audio-stop"]
+    assert AudioChunk.from_event(events[2]).audio == np.ones(4, np.int16).tobytes()
+    answer = b"".join(
+        write_event(kind, text=text).data
+        for kind, text in (("transcript-chunk", "turn"), ("transcript-chunk", " off"), ("transcript", "turn off"))
+    )
+    said = [text for at in range(0, len(answer), 7) for text in adapter.receive(answer[at : at + 7])]
+    assert said == [
+        Text("partial", 0, "turn", "turn"),
+        Text("partial", 0, "turn off", "turn off"),
+        Text("final", 0, "turn off", "turn off", "stop"),
+    ]
+    assert adapter.is_done
+
+
+async def read_events(data: bytes) -> list[WyomingEvent]:
+    reader = asyncio.StreamReader()
+    reader.feed_data(data)
+    reader.feed_eof()
+    events = []
+    while (event := await async_read_event(reader)) is not None:
+        events.append(event)
+    return events
+
+
+def test_a_tcp_protocol_is_played_too() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while (event := await async_read_event(reader)) is not None and event.type != "audio-stop":
+            pass
+        await async_write_event(Transcript("yes").event(), writer)
+        writer.close()
+
+    async def test() -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            url = f"tcp://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            run = await replay(url, Wyoming, [Clip("a", np.zeros(3200, np.float32))])
+        (timeline,) = run.timelines
+        assert timeline.error == ""
+        assert [shown.words for shown in timeline.shown] == [("yes",)]
+        assert timeline.done is not None
+
+    asyncio.run(test())
