@@ -57,12 +57,14 @@ function connectRun() {
       connecting: () => render(),
       connected: () => {
         self.isConnected = self.wasConnected = true;
+        self.latency = new LatencyMeter(); // what is caught up with is not live
         self.inquiry?.abort();
         hideNotice();
         render();
       },
       disconnected: (milliseconds) => {
         self.isConnected = false;
+        self.latency = new LatencyMeter();
         transcript.interrupt();
         explainDisconnect(self, Math.max(1, Math.round(milliseconds / 1000)));
         render();

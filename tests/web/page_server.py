@@ -5,15 +5,22 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from fakes import FakeRecognizer, FakeStream
 
-from streaming_asr.messages import StreamOptions
+from streaming_asr.messages import Event, Partial, StreamOptions
 from streaming_asr.server import Server, ServerOptions
 
 
 class _Stream(FakeStream):
     def next_level(self) -> int:
         return 0  # a microphone may be as loud as it likes, and breaks nothing
+
+    def advance(self) -> list[Event]:
+        """A partial says where its last word ends: the page tells the delay by that."""
+        events = super().advance()
+        end = self.samples / 16000
+        return [msgspec.structs.replace(e, end=end) if isinstance(e, Partial) else e for e in events]
 
 
 class _Recognizer(FakeRecognizer):

@@ -317,9 +317,11 @@ def test_while_the_server_is_away_the_words_stay_and_the_microphone_is_kept(chro
         page.evaluate("() => { Math.random = () => 1000; }")  # minutes until it would try again by itself
         page.get_by_role("button", name="Start listening").click()
         expect(page.locator("#document")).to_contain_text(WORDS)
+        expect(page.locator("#pace")).to_have_text(re.compile(r"\d+ ms"))
         server.stop()
         expect_status(page, "Reconnecting…")
         expect_notice(page, "The connection is lost")
+        expect(page.locator("#pace")).to_have_text("–")
         shown = " ".join(page.locator("#document .line").all_inner_texts())
         page.wait_for_timeout(500)
         assert " ".join(page.locator("#document .line").all_inner_texts()) == shown
@@ -550,6 +552,22 @@ def test_a_phone_never_scrolls_sideways(chromium: Browser, server: PageServer) -
         page.get_by_role("button", name="Start listening").click()
         expect(page.locator("#open")).to_contain_text(WORDS)
         check(page)
+
+
+@pytest.mark.parametrize("viewport", [PHONE, {"width": 844, "height": 390}, {"width": 390, "height": 500}])
+def test_the_options_of_a_phone_hide_no_button_and_all_can_be_reached(
+    chromium: Browser, server: PageServer, viewport: Any
+) -> None:
+    with opened(chromium, server, viewport=viewport, has_touch=True, is_mobile=True) as page:
+        page.locator("#options summary").click()
+        panel = page.locator("#options .menu-panel").bounding_box()
+        buttons = page.get_by_label("Controls").get_by_role("button").all()
+        assert panel is not None
+        assert panel["y"] >= 0
+        for box in filter(None, (button.bounding_box() for button in buttons)):
+            assert panel["y"] + panel["height"] <= box["y"]
+        for choice in page.locator("#options input").all():
+            choice.click()
 
 
 def test_nothing_is_asked_of_anybody_else(page: Page, server: PageServer) -> None:
