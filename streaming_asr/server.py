@@ -97,6 +97,7 @@ FLUSH_SECONDS = 5.0  # for the last finals, after the time that sessions had to 
 MAX_SUSPENDED = 256  # sessions that wait for their clients; the one that waited longest gives way
 LEFT = 1000, 1001  # how a client closes, or is closed, that does not come back
 SWITCH_SECONDS = 0.0005  # between threads: the default of 5 ms would hold up each compiled call of the worker as long
+MAX_PORT = 65535
 MAX_CLOSE_REASON_BYTES = 123  # RFC 6455, 5.5: 125 with the code
 
 
@@ -128,6 +129,12 @@ class ServerOptions:
 
     def __post_init__(self) -> None:
         self.limits.validate()
+        for port in (self.port, self.vosk_port, self.sherpa_port, self.wyoming_port):
+            if port is not None and not 0 <= port <= MAX_PORT:
+                raise InputError(f"a port must be 0 to {MAX_PORT}, not {port}")
+        for name in ("drain_seconds", "resume_seconds"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}")
         if not self.max_latency_seconds > 0:
             raise InputError("the latency promised must be above 0")
         if self.workers is not None and self.workers < 1:

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
+import math
 import os
 import signal
 import ssl
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -35,6 +37,20 @@ def test_beyond_this_machine_somebody_must_have_said_who_may_come_in(host: str, 
         ServerOptions(host=host)
     assert ServerOptions(host=host, insecure=True).host == host
     assert ServerOptions(host=host, keys=keys).host == host
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"port": 65536}, "a port must be 0 to 65535, not 65536"),
+        ({"wyoming_port": -1}, "a port must be 0 to 65535, not -1"),
+        ({"drain_seconds": -1.0}, "drain_seconds must be 0 or more"),
+        ({"resume_seconds": math.nan}, "resume_seconds must be 0 or more"),
+    ],
+)
+def test_what_no_server_can_do_is_refused_before_the_model_is_read(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        ServerOptions(**options)
 
 
 async def refused(url: str, **options: object) -> tuple[int, bytes, str]:
