@@ -29,6 +29,23 @@ if TYPE_CHECKING:
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 
 
+def _count(text: str) -> int:
+    """Of an option: a whole number above 0."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"must be a whole number above 0, not {text}")
+    return int(text)
+
+
+def _json_object(text: str) -> dict[str, object]:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"must be JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError("must be a JSON object")
+    return value
+
+
 def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     """The parser, and that of ``serve``."""
     parser = argparse.ArgumentParser(prog="streaming-asr", description="Streaming speech recognition.")
@@ -147,7 +164,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
 
     evaluate = commands.add_parser("evaluate", help="word error rate over a LibriSpeech-style folder")
     evaluate.add_argument("folder", type=Path, metavar="DIR")
-    evaluate.add_argument("--limit", type=int, metavar="N", help="only the first N recordings")
+    evaluate.add_argument("--limit", type=_count, metavar="N", help="only the first N recordings")
     evaluate.add_argument("--json", action="store_true", help="one JSON object")
     model_option(evaluate)
 
@@ -179,7 +196,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "--pronunciations", type=Path, required=True, metavar="FILE", help="dictionary in CMUdict's format"
     )
     build_lm.add_argument("--output", type=Path, required=True, metavar="DIR")
-    build_lm.add_argument("--order", type=int, default=3, metavar="N")
+    build_lm.add_argument("--order", type=_count, default=3, metavar="N")
 
     punctuation = commands.add_parser("train-punctuation", help="train the marks and capitals of finals on prose")
     punctuation.add_argument(
@@ -188,7 +205,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     punctuation.add_argument(
         "--dev", nargs="+", type=Path, required=True, metavar="FILE", help="held-out text, to be scored on"
     )
-    punctuation.add_argument("--max-words", type=int, default=8_000_000, metavar="N", help="default: %(default)s")
+    punctuation.add_argument("--max-words", type=_count, default=8_000_000, metavar="N", help="default: %(default)s")
     punctuation.add_argument("--init", type=Path, metavar="FILE", help="punctuation.safetensors to start from")
     punctuation.add_argument("--output", type=Path, required=True, metavar="FILE")
 
@@ -205,7 +222,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     export.add_argument("--name", required=True)
     export.add_argument(
         "--decoder",
-        type=json.loads,
+        type=_json_object,
         default={},
         metavar="JSON",
         help="decoder options, e.g. '{\"lm_weight\": 2.0}'",

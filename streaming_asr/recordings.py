@@ -46,8 +46,13 @@ def find_recordings(folders: Sequence[Path]) -> list[Recording]:
     return sorted(recordings, key=lambda recording: recording.utterance)
 
 
-def _reason(error: Exception) -> object:
-    return getattr(error, "error_string", None) or getattr(error, "strerror", None) or error
+def _cannot_read(path: Path, error: soundfile.LibsndfileError | OSError) -> InputError:
+    """With the system's words if the file cannot be opened at all; libsndfile's own are "System error"."""
+    try:
+        path.open("rb").close()
+    except OSError as refused:
+        error = refused
+    return InputError(f"cannot read {path}: {getattr(error, 'error_string', None) or error.strerror or error}")
 
 
 def duration_seconds(path: Path) -> float:
@@ -55,7 +60,7 @@ def duration_seconds(path: Path) -> float:
     try:
         return float(soundfile.info(path).duration)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise InputError(f"cannot read {path}: {_reason(error)}") from error
+        raise _cannot_read(path, error) from error
 
 
 def read_blocks(path: Path, block_seconds: float = BLOCK_SECONDS) -> Iterator[Samples]:
@@ -74,7 +79,7 @@ def read_blocks(path: Path, block_seconds: float = BLOCK_SECONDS) -> Iterator[Sa
             if resampler:
                 yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
     except (soundfile.LibsndfileError, OSError) as error:
-        raise InputError(f"cannot read {path}: {_reason(error)}") from error
+        raise _cannot_read(path, error) from error
 
 
 def read_samples(path: Path) -> Samples:

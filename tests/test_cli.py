@@ -5,13 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+import streaming_asr_client
 
+import streaming_asr
 from streaming_asr.cli import main
 
 BIN = Path(sys.executable).parent
+ROOT = Path(__file__).parents[1]
+EXPORT = ["export-model", "--acoustic", "a", "--lexicon", "l", "--lm", "m", "--name", "n", "--output", "o"]
 
 
 @pytest.mark.parametrize(
@@ -56,6 +62,50 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.
     assert "missing is not a folder" in captured.err
     assert main(["transcribe", "--model", str(tmp_path), "x.wav"]) == 2
     assert "config.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["evaluate", "--limit", "-3", "."], "must be a whole number above 0, not -3"),
+        (["evaluate", "--limit", "0", "."], "must be a whole number above 0, not 0"),
+        ([*EXPORT, "--decoder", "{"], "must be JSON: "),
+        ([*EXPORT, "--decoder", "5"], "must be a JSON object"),
+    ],
+)
+def test_values_that_mean_nothing_are_refused(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [None, "word\tP Q\n"])
+def test_a_lexicon_that_cannot_be_read_is_named(
+    content: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lexicon = tmp_path / "lexicon.txt"
+    if content is not None:
+        lexicon.write_text(content)
+    assert main(["train", "--lexicon", str(lexicon), "--output", str(tmp_path / "run"), str(tmp_path)]) == 2
+    assert str(lexicon) in capsys.readouterr().err
+
+
+def test_a_configuration_of_training_that_is_no_json_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.json"
+    config.write_text("{")
+    assert main(["train", "--config", str(config), "--lexicon", "x", "--output", str(tmp_path), str(tmp_path)]) == 2
+    assert str(config) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("package", "project"), [(streaming_asr, ROOT), (streaming_asr_client, ROOT / "client")])
+def test_packages_know_their_versions(package: ModuleType, project: Path) -> None:
+    with (project / "pyproject.toml").open("rb") as file:
+        assert package.__version__ == tomllib.load(file)["project"]["version"]
 
 
 def test_keys_are_shown_once_and_listed_without_themselves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,8 @@ from .errors import (
 from .events import Alternative, Done, Error, Event, Final, Partial, Ready, SpeechStarted, Word
 from .protocol import Encoding, Endpointing, Request
 
+__version__ = "0.1.0"
+
 __all__ = [
     "DEFAULT_URL",
     "Alternative",

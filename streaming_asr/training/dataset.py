@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..errors import InputError
 from ..model import AcousticModel
 from ..recordings import Recording, find_recordings
 from ..tokens import PHONE_ID
@@ -32,11 +33,21 @@ LENGTH_TOLERANCE = 150  # frames by which a spliced recording may be longer or s
 
 
 def read_pronunciations(path: Path) -> dict[str, list[list[int]]]:
-    """The pronunciations of each word in a ``word<TAB>PH PH`` file, the usual one first, as phone ids."""
+    """The pronunciations of each word in a ``word<TAB>PH PH`` file, the usual one first, as phone ids.
+
+    :raises InputError: there is no such file, or it names an unknown phone.
+    """
     pronunciations: dict[str, list[list[int]]] = {}
-    for line in path.read_text().splitlines():
+    try:
+        lines = path.read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read the lexicon {path}: {getattr(error, 'strerror', None) or error}") from error
+    for number, line in enumerate(lines, 1):
         word, _, phones = line.partition("\t")
-        ids = [PHONE_ID[phone] for phone in phones.split()]
+        try:
+            ids = [PHONE_ID[phone] for phone in phones.split()]
+        except KeyError as error:
+            raise InputError(f"{path}, line {number}: unknown phone {error}") from None
         if ids not in (known := pronunciations.setdefault(word, [])):
             known.append(ids)
     return pronunciations

@@ -315,7 +315,7 @@ def read_config(path: Path | None) -> TrainConfig:
         return msgspec.json.decode(path.read_bytes(), type=TrainConfig)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except msgspec.ValidationError as error:
+    except msgspec.DecodeError as error:  # not JSON, or a field that is none
         raise InputError(f"{path}: {error}") from error
 
 
