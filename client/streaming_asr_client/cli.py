@@ -18,6 +18,7 @@ from typing import TextIO
 
 import shtab
 
+from . import __version__
 from .client import DEFAULT_URL, connect
 from .dictation import COMMANDS, Dictation, Edit, line
 from .errors import ClientError, ServerError, UsageError
@@ -53,6 +54,7 @@ def argument_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=PROGRAM, description=_DESCRIPTION, epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
     parser.add_argument("--server", metavar="URL", default=DEFAULT_URL, help="default: %(default)s; host:port will do")
     sound = parser.add_mutually_exclusive_group()
     sound.add_argument("--device", metavar="N|NAME", help="the microphone: its number, or a part of its name")
@@ -205,7 +207,8 @@ def _read_key(path: Path | None, environment: Mapping[str, str]) -> str | None:
     try:
         return path.read_text().strip()
     except (OSError, UnicodeError) as error:
-        raise UsageError(f"no API key in {path}: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"no API key in {path}: {reason}") from error
 
 
 @contextlib.contextmanager

@@ -100,8 +100,12 @@ def explain_connect_failure(url: str, failure: Exception) -> ClientError:
             return ConnectionFailed(f"no server at {url}: the host {urlsplit(url).hostname!r} is not known")
         case ssl.SSLError():
             return ConnectionFailed(f"no secure connection to {url}: {failure}")
+        case ConnectionResetError() if url.startswith("wss:"):
+            return ConnectionFailed(f"something answers at {url}, but not with TLS; does it listen at ws:// instead?")
         case _:
-            return ConnectionFailed(f"no server at {url} — start one with `streaming-asr serve` ({failure})")
+            return ConnectionFailed(
+                f"no server at {url} — start one with `streaming-asr serve` ({str(failure) or type(failure).__name__})"
+            )
 
 
 class StreamingClient:

@@ -87,7 +87,7 @@ class WavSource(_Paced):
             raise UsageError(f"cannot read {path}: {failure.strerror or failure}") from None
         except (wave.Error, EOFError) as failure:
             raise UsageError(
-                f"{path} is no 16-bit PCM WAV file ({failure or 'it is too short'}); {_advice(path)}"
+                f"{path} is no 16-bit PCM WAV file ({str(failure) or 'it is too short'}); {_advice(path)}"
             ) from None
         self.sample_rate = self._wave.getframerate()
         self.channels = self._wave.getnchannels()

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from streaming_asr_client import __version__
 from websockets.asyncio.server import ServerConnection
 
 from .conftest import Popen, write_wav
@@ -267,6 +268,12 @@ def test_no_server(mic: Mic, noise_wav: Path) -> None:
     _, err = process.communicate(timeout=30)
     assert process.returncode == 1
     assert err == f"streaming-asr-mic: no server at {server.url} — start one with `streaming-asr serve`\n"
+
+
+def test_it_says_which_version_it_is(mic: Mic) -> None:
+    process = mic("--version")
+    out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, f"streaming-asr-mic {__version__}\n")
 
 
 @pytest.mark.parametrize(

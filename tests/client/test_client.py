@@ -65,12 +65,23 @@ def test_what_is_no_address(typed: str) -> None:
         (TimeoutError(), "does not answer"),
         (EOFError(), "no WebSocket server"),
         (ssl.SSLCertVerificationError("bad certificate"), "no secure connection"),
+        (ConnectionResetError(), "(ConnectionResetError)"),
     ],
 )
 def test_why_there_is_no_connection(failure: Exception, says: str) -> None:
     error = explain_connect_failure(URL, failure)
     assert isinstance(error, ConnectionFailed)
     assert says in str(error)
+
+
+def test_a_server_without_tls_is_not_called_absent() -> None:
+    async def body(url: str) -> None:
+        with pytest.raises(ConnectionFailed, match="not with TLS"):
+            async with connect(url):
+                pass
+
+    with FakeServer() as server:
+        asyncio.run(body(server.url.replace("ws:", "wss:")))
 
 
 async def blocks(seconds: float, block_bytes: int = 1280) -> AsyncIterator[bytes]:

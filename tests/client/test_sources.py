@@ -88,6 +88,13 @@ def test_what_is_no_wav_file_is_refused(tmp_path: Path, content: bytes) -> None:
     asyncio.run(body())
 
 
+def test_a_file_that_is_empty_is_too_short(tmp_path: Path) -> None:
+    path = tmp_path / "f.wav"
+    path.touch()
+    with pytest.raises(UsageError, match="it is too short"):
+        WavSource(str(path))
+
+
 def test_pace_is_that_of_speech() -> None:
     now = 100.0
     pace = Pace(lambda: now)
