@@ -678,6 +678,11 @@ class Server:
         """Where it listens, ``ws://HOST:PORT``, or ``wss``."""
         return self.url_of(NativeAdapter.name)
 
+    @property
+    def protocols(self) -> list[str]:
+        """Those that have a port of their own, and first the one whose port is everybody's."""
+        return list(self._servers)
+
     def url_of(self, protocol: str) -> str:
         """Where the port of this protocol's own listens."""
         host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
@@ -1068,8 +1073,8 @@ def run_server(
 ) -> int:
     """Loads, serves until SIGTERM or SIGINT, drains; the exit code. A second signal stops waiting for clients.
 
-    Prints one line on stdout, ``listening on ws://HOST:PORT``; logs go to stderr, sessions' comings and goings at
-    level ``info``. SIGHUP rereads keys and certificate.
+    Prints ``listening on ws://HOST:PORT`` on stdout, then ``also PROTOCOL on URL`` for each other port; logs go to
+    stderr, sessions' comings and goings at level ``info``. SIGHUP rereads keys and certificate.
     """
     configure(log_level, log_format)
     sys.setswitchinterval(SWITCH_SECONDS)
@@ -1091,7 +1096,10 @@ def run_server(
 
         def announce(server: Server) -> None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload)
-            print(f"listening on {server.url}", flush=True)
+            others = [
+                f"also {name} on {server.url_of(name)}" for name in server.protocols if name != NativeAdapter.name
+            ]
+            print("\n".join([f"listening on {server.url}", *others]), flush=True)
 
         await serve(recognizer, options, stop, hurry, announce)
 

@@ -20,6 +20,7 @@ DEMO = Path(__file__).parents[2] / "examples" / "demo.wav"
 # LibriSpeech-style recordings kept beside the checkout; elsewhere the tests that need them say so and skip.
 RECORDINGS = Path(os.environ.get("STREAMING_ASR_EVAL", Path(__file__).parents[3] / "shared" / "speech" / "eval"))
 START_SECONDS = 120
+OTHER_PORTS = ("--vosk-port", "--sherpa-port", "--wyoming-port")
 
 
 @dataclass
@@ -28,6 +29,7 @@ class ServerProcess:
 
     process: subprocess.Popen[str]
     url: str
+    urls: dict[str, str]  # of protocols that have a port of their own
 
     @property
     def resident_bytes(self) -> int:
@@ -49,11 +51,14 @@ def recognizer() -> Recognizer:
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
     command = [BIN / "streaming-asr", "serve", "--port", "0", "--max-sessions", "64", "--max-latency-ms", "60000"]
+    command += [argument for option in OTHER_PORTS for argument in (option, "0")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         line = process.stdout.readline().strip()
         assert line.startswith("listening on ws://127.0.0.1:"), line
-        yield ServerProcess(process, line.removeprefix("listening on "))
+        doors = [process.stdout.readline().split() for _ in OTHER_PORTS]  # also PROTOCOL on URL
+        urls = {protocol: url for _, protocol, _, url in doors}
+        yield ServerProcess(process, line.removeprefix("listening on "), urls)
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
 
