@@ -16,6 +16,7 @@ from typing import Any
 from .errors import InputError
 
 PREFIX = "STREAMING_ASR_"
+CLIENTS_VARIABLES = {f"{PREFIX}KEY"}
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -42,6 +43,7 @@ def parse(
     """
     given = parser.parse_args(arguments)
     actions = _actions(command)
+    _check_names(actions, environment)
     from_environment = {
         name: _from_text(action, environment[variable], variable)
         for name, action in actions.items()
@@ -76,6 +78,16 @@ def _actions(command: argparse.ArgumentParser) -> dict[str, argparse.Action]:
         if action.option_strings and action.dest not in ("help", "config", "print_config"):
             found.setdefault(action.dest, action)
     return found
+
+
+def _check_names(actions: Mapping[str, argparse.Action], environment: Mapping[str, str]) -> None:
+    """Refuses a variable that looks like a misspelt option. Others may mean something to others, as in Kubernetes."""
+    known = {PREFIX + name.upper() for name in (*actions, "config")} | CLIENTS_VARIABLES
+    for variable in environment:
+        if variable.startswith(PREFIX) and variable not in known:
+            name = variable.removeprefix(PREFIX).lower()
+            if close := difflib.get_close_matches(name, actions, n=1):
+                raise InputError(f"there is no option {variable}; did you mean {PREFIX}{close[0].upper()}?")
 
 
 def _from_file(actions: Mapping[str, argparse.Action], path: Path) -> dict[str, Any]:
@@ -129,9 +141,10 @@ def _from_text(action: argparse.Action, text: str, where: str) -> Any:
         return [_converted(action, item.strip(), where) for item in text.split(",") if item.strip()]
     kind: Any = action.type
     try:
-        return _converted(action, kind(text) if kind in (int, float) else text, where)
+        value = kind(text) if kind in (int, float) else text
     except ValueError as error:
         raise InputError(f"{where} must be a{' whole' if kind is int else ''} number") from error
+    return _converted(action, value, where)
 
 
 def _toml(value: object) -> str:

@@ -100,6 +100,18 @@ def test_a_mistake_in_the_environment_is_named(name: str, value: str) -> None:
         parsed(None, {f"STREAMING_ASR_{name}": value})
 
 
+def test_what_a_variable_may_be_is_named() -> None:
+    with pytest.raises(InputError, match="STREAMING_ASR_LEVEL must be one of low, high"):
+        parsed(None, {"STREAMING_ASR_LEVEL": "middle"})
+
+
+def test_a_misspelt_variable_is_named() -> None:
+    with pytest.raises(InputError, match=r"no option STREAMING_ASR_PROT; did you mean STREAMING_ASR_PORT\?"):
+        parsed(None, {"STREAMING_ASR_PROT": "2"})
+    others = ("KEY", "SERVICE_HOST", "SERVICE_PORT", "PORT_8765_TCP", "PORT_8765_TCP_PORT", "EVAL")  # Kubernetes'
+    assert parsed(None, {f"STREAMING_ASR_{name}": "x" for name in others}).port == 1
+
+
 def test_what_is_printed_can_be_read_back(tmp_path: Path, file: Path) -> None:
     parser, command = parsers()
     options = settings.parse(parser, command, ["serve", "--config", str(file)], {})
