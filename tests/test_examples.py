@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import io
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -39,6 +42,26 @@ def test_an_assistant_answers_what_it_knows(
     example: Callable[[str], ModuleType], heard: str, answer: str | None
 ) -> None:
     assert example("assistant").reply(heard, datetime(2026, 3, 3, 16, 5)) == answer
+
+
+def test_an_assistant_speaks_its_answers(tmp_path: Path) -> None:
+    spoken = tmp_path / "spoken"
+    voice = tmp_path / "espeak-ng"
+    voice.write_text(f'#!/bin/sh\necho "$2" >> {spoken}\n')
+    voice.chmod(0o755)
+    command, heard = [sys.executable, EXAMPLES / "assistant.py"], b"what day is it\nwhatever\n"
+    for path, code in ((f"{tmp_path}:{os.environ['PATH']}", 0), (str(tmp_path / "nothing"), 2)):
+        done = subprocess.run(
+            command,
+            input=heard,
+            env={"PATH": path},
+            capture_output=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == code
+    assert b"apt-get install espeak-ng" in done.stderr
+    assert re.fullmatch(r"It is \w+, the \d+ of \w+\.\n", spoken.read_text())
 
 
 def test_embedding_reads_samples_as_they_come(example: Callable[[str], ModuleType]) -> None:
