@@ -17,6 +17,7 @@ from .errors import InputError
 
 PREFIX = "STREAMING_ASR_"
 CLIENTS_VARIABLES = {f"{PREFIX}KEY"}
+MISSPELT = 0.75  # how alike two names are (`difflib`) of which one is meant for the other
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -86,7 +87,7 @@ def _check_names(actions: Mapping[str, argparse.Action], environment: Mapping[st
     for variable in environment:
         if variable.startswith(PREFIX) and variable not in known:
             name = variable.removeprefix(PREFIX).lower()
-            if close := difflib.get_close_matches(name, actions, n=1):
+            if close := difflib.get_close_matches(name, actions, n=1, cutoff=MISSPELT):
                 raise InputError(f"there is no option {variable}; did you mean {PREFIX}{close[0].upper()}?")
 
 
