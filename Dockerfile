@@ -23,6 +23,10 @@ ENV PATH=/opt/streaming-asr/bin:$PATH \
     STREAMING_ASR_PORT=8765
 EXPOSE 8765
 HEALTHCHECK --interval=10s --timeout=5s --start-period=180s \
-    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8765/healthz', timeout=4)"]
+    CMD ["python", "-c", "\
+import os, ssl, urllib.request; \
+scheme = 'https' if 'STREAMING_ASR_TLS_CERT' in os.environ else 'http'; \
+url = scheme + '://127.0.0.1:' + os.environ['STREAMING_ASR_PORT'] + '/healthz'; \
+urllib.request.urlopen(url, timeout=4, context=ssl._create_unverified_context())"]
 # Refuses to start without STREAMING_ASR_KEYS=FILE, or STREAMING_ASR_INSECURE=yes.
 ENTRYPOINT ["streaming-asr", "serve"]

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import configparser
+import json
 import re
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
+from test_server import run, serving
 
 from streaming_asr import settings
 from streaming_asr.cli import _parser
@@ -32,6 +39,35 @@ def test_every_variable_is_an_option(name: str) -> None:
     used = set(re.findall(r"STREAMING_ASR_[A-Z_]+", (ROOT / name).read_text()))
     assert used
     assert used <= known
+
+
+@pytest.mark.parametrize("secure", [False, True])
+def test_the_health_check_finds_the_server_where_the_variables_say(secure: bool, tmp_path: Path) -> None:
+    """The Dockerfile's own command, as Docker would read it."""
+    dockerfile = (ROOT / "Dockerfile").read_text().replace("\\\n", "")
+    [check] = re.findall(r"^HEALTHCHECK .* CMD (\[.*\])$", dockerfile, re.MULTILINE)
+    program, *arguments = json.loads(check)
+    assert program == "python"
+    options: dict[str, Any] = {}
+    if secure:
+        certificate = tmp_path / "server.pem"
+        trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(certificate)
+        options["tls_certificate"] = certificate
+
+    async def test() -> None:
+        async with serving(**options) as server:
+            variables = {"STREAMING_ASR_PORT": server.url.rpartition(":")[2]}
+            variables |= {"STREAMING_ASR_TLS_CERT": "x"} if secure else {}
+            assert await is_healthy(variables)
+        assert not await is_healthy(variables)
+
+    async def is_healthy(variables: dict[str, str]) -> bool:
+        command = [sys.executable, *arguments]
+        return not (
+            await asyncio.to_thread(subprocess.run, command, env=variables, stderr=subprocess.DEVNULL)
+        ).returncode
+
+    run(test)
 
 
 def test_the_unit_starts_the_server_with_that_file() -> None:
