@@ -349,7 +349,7 @@ function render() {
 
   $("live").hidden = !isMicrophone;
   $("speech").dataset.speaking = String(transcript.speaking);
-  setText("speech", transcript.speaking ? "Speech" : "Quiet");
+  setText("speech", run?.isConnected === false ? "Waiting" : transcript.speaking ? "Speech" : "Quiet");
   $("progress").hidden = !isRecording;
   $("figures").hidden = !isMicrophone && !isRecording;
   if (isRecording) {

@@ -322,6 +322,7 @@ def test_while_the_server_is_away_the_words_stay_and_the_microphone_is_kept(chro
         expect_status(page, "Reconnecting…")
         expect_notice(page, "The connection is lost")
         expect(page.locator("#pace")).to_have_text("–")
+        expect(page.locator("#speech")).to_have_text("Waiting")  # nobody knows whether that is speech
         shown = " ".join(page.locator("#document .line").all_inner_texts())
         page.wait_for_timeout(500)
         assert " ".join(page.locator("#document .line").all_inner_texts()) == shown
