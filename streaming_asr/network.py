@@ -88,6 +88,11 @@ class Network:
     @torch.inference_mode()
     def __call__(self, frames: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """Steps all streams: like `AcousticModel.forward`, shapes and all."""
+        if len(frames) == 1:  # a single image is convolved by another routine of torch, which adds in another order
+            context, hidden, cell = state
+            twice = ModelState(context.repeat(2, 1, 1), hidden.repeat(1, 2, 1), cell.repeat(1, 2, 1))
+            log_probs, (context, hidden, cell) = self(frames.repeat(2, 1, 1), twice)
+            return log_probs[:1], ModelState(context[:1], hidden[:, :1], cell[:, :1])
         outputs = []
         for step in torch.split(frames.to(self._model.mean.device), self.config.frames_per_step, dim=1):
             log_probs, context, hidden, cell = self._step(step, *state)
