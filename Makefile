@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 SYSTEM_PACKAGES := libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils chromium
 
-.PHONY: help demo serve mic test lint bench api system-packages clean
+.PHONY: help demo serve mic test lint audit bench api system-packages clean
 help:
 	@echo "make demo   stream a recording through the server and watch it being recognized"
 	@echo "make serve  run the server        make mic    dictate to it from the microphone"
-	@echo "make test   run every test        make lint   style, types, import rules"
+	@echo "make test   run every test        make lint   style, types, import rules, bandit"
+	@echo "make audit  known vulnerabilities of what is installed"
 	@echo "make bench  measure speed and latency        make api    the Python API as pages, in build/api"
 
 $(BIN)/python:
@@ -49,6 +50,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --recursive --configfile pyproject.toml .
+
+audit: $(VENV)/.installed-test
+	$(BIN)/python -m tests.audit
 
 bench: $(VENV)/.installed
 	$(BIN)/python -m benchmarks

@@ -268,7 +268,7 @@ class Session:
         model: ModelInfo,
         limits: Limits,
         clock: Callable[[], float],
-        token: str = "",
+        token: str = "",  # nosec B107  # empty: there is none
         saves: bool = False,
     ) -> None:
         """``token``: with which the session can be resumed, should its client ask for that; empty: not at all.

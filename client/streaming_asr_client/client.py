@@ -320,7 +320,7 @@ class ResumingClient(StreamingClient):
             except ClientError as failure:
                 await self._give_up(failure)
                 raise
-            await asyncio.sleep(wait_seconds * random.uniform(0.5, 1.0))
+            await asyncio.sleep(wait_seconds * random.uniform(0.5, 1.0))  # nosec B311  # spreads clients; nobody is to be kept from guessing it
             wait_seconds = min(2 * wait_seconds, LAST_RETRY_SECONDS)
         self._notice("goes on")
         async with self._changed:

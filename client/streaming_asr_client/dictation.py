@@ -70,7 +70,7 @@ class Dictation:
         for token in tokens(final):
             if isinstance(token, Word):
                 self._add_word(token)
-            elif token == "scratch that":
+            elif token == "scratch that":  # nosec B105  # a spoken command
                 self._scratch()
             else:
                 self._add(token)

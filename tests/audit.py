@@ -1,0 +1,96 @@
+"""``python -m tests.audit``: asks pip-audit about every package that the installed server and client run with.
+
+A known vulnerability is printed and fails. A package that the source of advisories could not be asked about is printed
+as ``not audited``: no failure, since nothing was found, and no clean bill either.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from importlib import metadata
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+ROOTS = ("streaming-asr[containers]", "streaming-asr-client")
+TIMEOUT_SECONDS = 300
+
+
+def installed_closure(roots: Iterable[str]) -> dict[str, str]:
+    """Names and public versions of all that the roots need on this system, without the roots themselves."""
+    seen: set[tuple[str, str]] = set()
+    versions: dict[str, str] = {}
+    waiting = [Requirement(root) for root in roots]
+    ours = {canonicalize_name(root.name) for root in waiting}
+    while waiting:
+        requirement = waiting.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in ("", *requirement.extras):
+            if (name, extra) in seen:
+                continue
+            seen.add((name, extra))
+            try:
+                distribution = metadata.distribution(name)
+            except metadata.PackageNotFoundError:
+                break  # an extra's that is not installed here
+            if name not in ours:
+                versions[name] = Version(distribution.version).public
+            for needed in map(Requirement, distribution.requires or ()):
+                if needed.marker is None or needed.marker.evaluate({"extra": extra}):
+                    waiting.append(needed)
+    return dict(sorted(versions.items()))
+
+
+def judge(report: str, complaints: str) -> tuple[int, list[str]]:
+    """The exit code and what to print, from pip-audit's JSON (empty if it gave up) and from what else it said.
+
+    pip-audit's own exit code cannot tell: it is 0 with "No known vulnerabilities found" when the source knew no package
+    at all, and 1 both for a vulnerability and for a source that does not answer.
+    """
+    if not report.strip():
+        reason = (complaints.strip().splitlines() or ["pip-audit said nothing"])[-1]
+        return 0, [f"not audited: {reason}"]
+    packages = json.loads(report)["dependencies"]
+    skipped = [package for package in packages if "skip_reason" in package]
+    asked = [package for package in packages if "vulns" in package]
+    lines = [
+        f"vulnerable: {package['name']} {package['version']}: {found['id']}, fixed in "
+        f"{', '.join(found['fix_versions']) or 'no version'}"
+        for package in asked
+        for found in package["vulns"]
+    ]
+    code = int(bool(lines))
+    if not asked:
+        return code, [
+            f"not audited: no source of advisories was reached; what answers knows none of {len(skipped)} packages"
+        ]
+    lines += [f"not audited: {package['name']}: {package['skip_reason']}" for package in skipped]
+    lines.append(f"{len(asked)} packages audited, {sum(bool(package['vulns']) for package in asked)} vulnerable")
+    return code, lines
+
+
+def main() -> int:
+    """The command; 1 if anything is vulnerable, 2 if pip-audit cannot be run as it is here."""
+    versions = installed_closure(ROOTS)
+    with tempfile.TemporaryDirectory() as folder:
+        pinned = Path(folder) / "requirements.txt"
+        pinned.write_text("".join(f"{name}=={version}\n" for name, version in versions.items()))
+        command = [sys.executable, "-m", "pip_audit", "--progress-spinner=off", "--format=json"]
+        command += ["--no-deps", "--disable-pip", "--requirement", str(pinned)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+    if done.returncode not in (0, 1) or "No module named pip_audit" in done.stderr:
+        print(done.stderr, end="", file=sys.stderr)
+        return 2
+    code, lines = judge(done.stdout, done.stderr)
+    print("\n".join(lines), flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
