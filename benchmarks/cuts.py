@@ -40,12 +40,17 @@ class Network:
         self.close()
         for writer in [*self._writers, *self._frozen]:
             writer.transport.abort()
-        await asyncio.wait(self._tasks)
+        if self._tasks:
+            await asyncio.wait(self._tasks)
         await asyncio.sleep(0)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.num_connections += 1
-        there, onward = await asyncio.open_connection(self._host, self._port)
+        try:
+            there, onward = await asyncio.open_connection(self._host, self._port)
+        except OSError:
+            writer.close()
+            return
         self._writers += [writer, onward]
         for source, sink in ((reader, onward), (there, writer)):
             task = asyncio.create_task(self._carry(source, sink))
