@@ -100,3 +100,13 @@ def test_the_command_tells_them_apart(
     printed = capfd.readouterr().out
     assert printed.startswith(says)
     assert says or not printed
+
+
+def test_a_source_that_never_answers_has_not_audited_anything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pip_audit.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(audit, "TIMEOUT_SECONDS", 0.5)
+    assert audit.main() == 0
+    assert capfd.readouterr().out == "not audited: no answer within 0.5 s\n"
