@@ -17,6 +17,10 @@ import pytest
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
+# Set before torch is imported. Its threads spin while they wait for each other: beside other work what takes seconds
+# would take minutes.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 DEMO = Path(__file__).parents[1] / "examples" / "demo.wav"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SINK = "mic"
