@@ -26,7 +26,7 @@ from streaming_asr.lexicon import Lexicon
 from streaming_asr.manifest import LEXICON_FILE, SHIPPED_MODEL
 from streaming_asr.messages import Final
 from streaming_asr.model import load_model
-from streaming_asr.partials import PartialRule
+from streaming_asr.partials import EVERY_GUESS
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import Recording, find_recordings, read_samples
 from streaming_asr.training.distort import (
@@ -140,7 +140,7 @@ def measure(
         "knocks": lambda n: _knocks(n, rng),
     }
     latencies = []
-    recognizer.partial_rule = PartialRule(probability=0.0, steps=1)
+    recognizer.partial_rule = EVERY_GUESS
     for recording in recordings:
         samples = read_samples(recording.path)
         clip = Clip(recording.utterance, samples, aligner.align(samples, recording.words), recording.words)

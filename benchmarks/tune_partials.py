@@ -1,10 +1,10 @@
 """Steadiness of partials against their delay, for several rules of what is shown.
 
-    python -m benchmarks.tune_partials DEV_DIR [DEV_DIR …] --limit 40 --rule 0,1,1 --rule 0.65,2,0.999
+    python -m benchmarks.tune_partials DEV_DIR [DEV_DIR …] --limit 40 --rule 0,0,1,1 --rule 0.7,0.6,3,0.999
 
-A rule is the probability and the number of steps from which a word is shown, and the probability from which it is
-settled (`streaming_asr.partials`). The recognizer runs in this process, with compute left out of every delay. Never
-point it at recordings that are for the final reading.
+A rule is the probability from which a word is shown behind others, the probability and the number of steps from which
+it is shown in their place, and the probability from which it is settled (`streaming_asr.partials`). The recognizer runs
+in this process, with compute left out of every delay. Never point it at recordings that are for the final reading.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from .timeline import summarize
 
 
 def parse_rule(text: str) -> PartialRule:
-    """``PROBABILITY,STEPS,COMMIT_PROBABILITY``."""
-    probability, steps, commit = text.split(",")
-    return PartialRule(float(probability), int(steps), float(commit))
+    """``PROBABILITY,CHANGE_PROBABILITY,CHANGE_STEPS,COMMIT_PROBABILITY``."""
+    probability, change, steps, commit = text.split(",")
+    return PartialRule(float(probability), float(change), int(steps), float(commit))
 
 
 def main() -> None:
@@ -37,11 +37,11 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--model", type=Path, default=SHIPPED_MODEL)
     parser.add_argument("--limit", type=int, default=40, help="recordings of a folder (default: %(default)s)")
-    parser.add_argument("--rule", type=parse_rule, action="append", default=[], metavar="P,N,C")
+    parser.add_argument("--rule", type=parse_rule, action="append", default=[], metavar="P,Q,N,C")
     options = parser.parse_args()
     aligner = Aligner(load_model(options.model), Lexicon.from_file(options.model / LEXICON_FILE))
     recognizer = Recognizer.load(options.model)
-    print("| recordings | rule | WER | retracted / shown | word latency p50 / p90 ms | first word p50 ms |")
+    print("| recordings | rule | WER | retracted / shown | word latency p50 / p90 / p99 ms | first word p50 ms |")
     print("|---|---|---|---|---|---|")
     for folder in options.folders:
         recordings = find_recordings([folder])
@@ -57,9 +57,10 @@ def main() -> None:
             figures = summarize(timelines)
             words, first = figures.words.percentiles, figures.first_partial.percentiles
             print(
-                f"| {folder.name}, {len(clips)} | {rule.probability:g}, {rule.steps}, {rule.commit_probability:g} "
+                f"| {folder.name}, {len(clips)} | {rule.probability:g}, {rule.change_probability:g}, "
+                f"{rule.change_steps}, {rule.commit_probability:g} "
                 f"| {100 * count_word_errors(pairs).wer:.2f} % | {100 * figures.retracted:.1f} % "
-                f"| {words['p50']:.0f} / {words['p90']:.0f} | {first['p50']:.0f} |",
+                f"| {words['p50']:.0f} / {words['p90']:.0f} / {words['p99']:.0f} | {first['p50']:.0f} |",
                 flush=True,
             )
 

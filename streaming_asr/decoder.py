@@ -46,6 +46,11 @@ FIRST_HISTORY = 64
 NBEST_FOR_CONFIDENCE = 16
 MOST_RANKED = 300  # paths looked at for these, since many have the same words
 MAX_OVERLAY_PRONUNCIATIONS = 300
+# What is likely (`_likely`), as the search goes on: docs/experiments.md, "Partials".
+WORDS_OF_NODE = 8  # that a path inside a word is taken to lead to
+REACH = 6.0  # nats below the best, within which that is worth reckoning
+PAUSE_FRAMES = 3  # of blank that may part two sounds of a word,
+PAUSE_COST = 1.0  # and nats for each one more
 
 
 @dataclass(frozen=True)
@@ -100,6 +105,10 @@ class Hypothesis:
     stable_words: int  # so many leading words can no longer change
     posterior: float  # 0..1; among the n-best of `Decoder.finish`, or among all paths
     agreement: Sequence[float] = ()  # of `Decoder.best`: probability of the first 1, 2, … words among all paths
+    # Of `Decoder.best` too: what is likeliest by all paths together, word for word, whichever path is best; and its
+    # probability, with the language model's forecast for paths inside a word.
+    likely: Sequence[DecodedWord] = ()
+    likelihood: Sequence[float] = ()
 
     @property
     def word_ids(self) -> list[int]:
@@ -240,6 +249,9 @@ class _Scratch(NamedTuple):
     ranking: NDArray[np.float32]  # [max(C, B)]
     mark: NDArray[np.int64]  # [A + 1]
     target: NDArray[np.int32]  # [A + 1]
+    path_weight: NDArray[np.float64]  # [2 B]
+    link_weight: NDArray[np.float64]  # [A + 1]
+    word_weight: NDArray[np.float64]  # [words, those of an overlay too]; all zero between uses
 
 
 class _Search(NamedTuple):
@@ -259,6 +271,7 @@ class _Search(NamedTuple):
     num_words: int
     num_nodes: int
     arc_score: NDArray[np.float32]  # [K]; weighted look-ahead of a node minus that of its parent
+    frequent: NDArray[np.int32]  # [K, WORDS_OF_NODE]; the likeliest words by themselves at or below a node, then -1
 
 
 def _pointer_signature(context: Any, address: Any) -> Any:
@@ -936,6 +949,138 @@ def _agreement(address: Any, path: Any, s: Any, search: Any, share: Any) -> None
         share[at] /= share[0]
 
 
+@njit(nogil=True, cache=True)
+def _frequent_words(tree: Any, unigrams: Any, most: Any) -> Any:
+    """The ``most`` words at or below each node that are likeliest by themselves, best first; [K, most], -1 for none."""
+    num_nodes = tree.phone.shape[0]
+    frequent = np.full((num_nodes, most), -1, np.int32)
+    for node in range(num_nodes - 1, ROOT, -1):  # children come after their parents
+        for at in range(tree.first_end[node], tree.first_end[node + 1]):
+            _insert(frequent[node], tree.end_word[at], unigrams)
+        for child in range(tree.first_child[node], tree.first_child[node + 1]):
+            for word in frequent[child]:
+                if word >= 0:
+                    _insert(frequent[node], word, unigrams)
+    return frequent
+
+
+@njit(nogil=True, cache=True)
+def _insert(ranked: Any, word: Any, unigrams: Any) -> None:
+    """Puts a word in its place among ``ranked``, unless it is there or the worst of them is better."""
+    at = ranked.shape[0]
+    for other in ranked:
+        if other == word:
+            return
+    while at > 0 and (ranked[at - 1] < 0 or unigrams[ranked[at - 1]] < unigrams[word]):
+        at -= 1
+        if at + 1 < ranked.shape[0]:
+            ranked[at + 1] = ranked[at]
+        ranked[at] = word
+
+
+@njit(nogil=True, cache=True)
+def _forecast(search: Any, tree: Any, lm: Any, node: Any, lm_state: Any) -> Any:
+    """What a path inside a word may expect of the language model for it, less what the look-ahead says.
+
+    The look-ahead knows one word and no context; this is the sum over the likeliest words to come, in their context.
+    """
+    best = float(IMPOSSIBLE)
+    total = 0.0
+    for word in search.frequent[node]:
+        if word < 0:
+            break
+        log_prob, _, _, _ = ngram_log_prob(lm, lm_state, np.int64(word))
+        score = search.lm_weight * float(log_prob)
+        if score > best:
+            total = total * math.exp(best - score) + 1.0
+            best = score
+        else:
+            total += math.exp(score - best)
+    return best + math.log(total) + search.word_score - search.lm_weight * float(tree.look_ahead[node])
+
+
+@njit(nogil=True, cache=True)
+def _weigh_paths(v: Any, s: Any, search: Any, tree: Any, lm: Any) -> None:
+    """Writes the weight of each path into ``path_weight``, and of all paths through each link into ``link_weight``."""
+    alive = np.int64(v.header[NUM_ALIVE])
+    best = float(IMPOSSIBLE)
+    for path in range(2 * alive):
+        best = max(best, float(v.score[path]))
+    s.link_weight[: np.int64(v.header[NUM_LINKS])] = 0.0
+    for i in range(alive):
+        node = np.int64(v.node[i])
+        forecast = 0.0
+        if ROOT < node < search.num_nodes and max(v.score[2 * i], v.score[2 * i + 1]) > best - REACH:
+            forecast = _forecast(search, tree, lm, node, np.int64(v.lm_state[i]))
+        for path in range(2 * i, 2 * i + 2):
+            s.path_weight[path] = 0.0
+            if v.score[path] <= IMPOSSIBLE:
+                continue
+            score = float(v.score[path]) - best
+            if node != ROOT:
+                pause: Any = np.int64(v.header[FRAME]) - 1 - np.int64(v.last[path])
+                score += forecast - PAUSE_COST * np.float64(max(pause - PAUSE_FRAMES, 0))
+            s.path_weight[path] = math.exp(score)
+            if v.link[path] >= 0:
+                s.link_weight[v.link[path]] += s.path_weight[path]
+    for link in range(np.int64(v.header[NUM_LINKS]) - 1, -1, -1):  # parents come before their children
+        if v.parent[link] >= 0:
+            s.link_weight[v.parent[link]] += s.link_weight[link]
+
+
+@njit(nogil=True, cache=True)
+def _likely(v: Any, s: Any, search: Any, tree: Any, lm: Any, share: Any) -> Any:
+    """What is likeliest behind the history, word for word; a path that says so, and the number of these words, n.
+
+    Writes their probabilities into ``share`` [n + 1], as `_agreement` does; nothing behind n if there is no room. A
+    word is taken only if it is at least as likely as that there is none yet.
+    """
+    _weigh_paths(v, s, search, tree, lm)
+    num_links = np.int64(v.header[NUM_LINKS])
+    s.mark[:num_links] = 0  # the number of words that a link agrees on, if it agrees on its own
+    weight = 0.0
+    for path in range(2 * np.int64(v.header[NUM_ALIVE])):
+        weight += s.path_weight[path]
+    whole = weight
+    share[0] = 1.0
+    depth = 0
+    while True:
+        likeliest: Any = -1
+        ended = weight
+        for link in range(num_links):
+            above = s.mark[v.parent[link]] if v.parent[link] >= 0 else 0
+            if above == depth and (depth == 0) == (v.parent[link] < 0):
+                word = np.int64(v.word[link])
+                s.word_weight[word] += s.link_weight[link]
+                ended -= s.link_weight[link]
+                if likeliest < 0 or s.word_weight[word] > s.word_weight[likeliest]:
+                    likeliest = word
+        next_weight = s.word_weight[likeliest] if likeliest >= 0 else 0.0
+        enough = next_weight > 0.0 and next_weight >= ended
+        for link in range(num_links):
+            above = s.mark[v.parent[link]] if v.parent[link] >= 0 else 0
+            if above == depth and (depth == 0) == (v.parent[link] < 0):
+                word = np.int64(v.word[link])
+                s.word_weight[word] = 0.0
+                if enough and word == likeliest:
+                    s.mark[link] = depth + 1
+        if not enough:
+            break
+        weight = next_weight
+        depth += 1
+        if depth < share.shape[0]:
+            share[depth] = weight / whole
+    for link in range(num_links):
+        if s.mark[link] == 0 and v.parent[link] >= 0:
+            s.mark[link] = s.mark[v.parent[link]]
+    spokesman: Any = -1
+    for path in range(2 * np.int64(v.header[NUM_ALIVE])):
+        agreed = s.mark[v.link[path]] if v.link[path] >= 0 else 0
+        if agreed == depth and (spokesman < 0 or s.path_weight[path] > s.path_weight[spokesman]):
+            spokesman = path
+    return spokesman, depth
+
+
 class _Found(NamedTuple):
     """The best path of each of B streams, with room for R words."""
 
@@ -946,15 +1091,27 @@ class _Found(NamedTuple):
     traced: Any  # int32 [B, 3, R], as `_trace` writes it; nothing if R is too small
     acoustic: Any  # float32 [B, R]
     share: Any  # float64 [B, R + 1], as `_agreement` writes it
+    likely_words: Any  # int64 [B]; these and below: what `_likely` says, as the above
+    likely_traced: Any
+    likely_acoustic: Any
+    likely_share: Any
 
     @classmethod
     def empty(cls, num_streams: int, room: int) -> _Found:
         """Room to be written to."""
-        counts = np.empty((3, num_streams), np.int64)
-        traced = np.empty((num_streams, 3, room), np.int32)
-        acoustic = np.empty((num_streams, room), np.float32)
-        share = np.empty((num_streams, room + 1))
-        return cls(counts[0], counts[1], counts[2], np.empty(num_streams, np.float32), traced, acoustic, share)
+        counts = np.empty((4, num_streams), np.int64)
+        traced = np.empty((2, num_streams, 3, room), np.int32)
+        acoustic = np.empty((2, num_streams, room), np.float32)
+        share = np.empty((2, num_streams, room + 1))
+        return cls(
+            counts[0], counts[1], counts[2], np.empty(num_streams, np.float32), traced[0], acoustic[0], share[0],
+            counts[3], traced[1], acoustic[1], share[1],
+        )  # fmt: skip
+
+    @property
+    def most_words(self) -> int:
+        """Room needed."""
+        return int(max(self.num_words.max(initial=0), self.likely_words.max(initial=0)))
 
 
 @njit(nogil=True, cache=True)
@@ -975,6 +1132,11 @@ def _best_many(addresses: Any, overlays: Any, found: Any, s: Any, search: Any, t
         )
         if found.num_words[b] <= found.acoustic.shape[1]:
             _agreement(addresses[b], path, s, search, found.share[b])
+        path, likely = _likely(v, s, search, tree, lm, found.likely_share[b])
+        traced = _trace(
+            addresses[b], path, -1, search.beam, search.arena, found.likely_traced[b], found.likely_acoustic[b]
+        )
+        found.likely_words[b] = found.num_history[b] + likely if traced <= found.acoustic.shape[1] else traced
 
 
 @njit(nogil=True, cache=True)
@@ -1081,6 +1243,7 @@ class Decoder:
             num_words=ngram.num_words,
             num_nodes=tree.num_nodes,
             arc_score=arc_score,
+            frequent=_frequent_words(arrays, ngram.unigram_log_probs, WORDS_OF_NODE),
         )
         self._scratches = threading.local()
 
@@ -1166,18 +1329,25 @@ class Decoder:
             _best_many(
                 addresses, overlays, found, self._scratch(), self._search, self.tree.arrays, self.ngram.arrays
             )  # fmt: skip
-            most = int(found.num_words.max(initial=0))
+            most = found.most_words
             if most <= found.acoustic.shape[1]:
                 break
-        hypotheses = []
-        for row, (state, num_words, num_history, stable) in enumerate(
-            zip(states, found.num_words.tolist(), found.num_history.tolist(), found.num_stable.tolist(), strict=True)
-        ):
-            decoded = _decoded(found.traced[row, :, :num_words], found.acoustic[row, :num_words])
-            share = found.share[row, 1 : num_words - num_history + 1].tolist()
-            total = self._total(state, found.score[row])
-            hypotheses.append(Hypothesis(decoded, total, stable, [1.0, *share][-1], [1.0] * num_history + share))
-        return hypotheses
+        return [self._found(state, row, found) for row, state in enumerate(states)]
+
+    def _found(self, state: DecoderState, row: int, found: _Found) -> Hypothesis:
+        num_words, num_likely = int(found.num_words[row]), int(found.likely_words[row])
+        num_history = int(found.num_history[row])
+        share = found.share[row, 1 : num_words - num_history + 1].tolist()
+        likelihood = found.likely_share[row, 1 : num_likely - num_history + 1].tolist()
+        return Hypothesis(
+            _decoded(found.traced[row, :, :num_words], found.acoustic[row, :num_words]),
+            self._total(state, found.score[row]),
+            int(found.num_stable[row]),
+            [1.0, *share][-1],
+            [1.0] * num_history + share,
+            _decoded(found.likely_traced[row, :, :num_likely], found.likely_acoustic[row, :num_likely]),
+            [1.0] * num_history + likelihood,
+        )
 
     def commit(self, state: DecoderState, num_words: int) -> int:
         """Makes the first ``num_words`` words of `best` stable now, dropping all paths without them.
@@ -1265,6 +1435,9 @@ class Decoder:
                 np.zeros(size, np.float32),
                 np.zeros(search.arena + 1, np.int64),
                 integers(search.arena + 1),
+                np.zeros(2 * search.beam),
+                np.zeros(search.arena + 1),
+                np.zeros(search.num_words + MAX_OVERLAY_PRONUNCIATIONS),
             )
             self._scratches.scratch = scratch
         return scratch

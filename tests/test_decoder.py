@@ -22,6 +22,7 @@ from streaming_asr.decoder import (
     HISTORY_CAPACITY,
     NUM_HISTORY,
     NUM_LINKS,
+    REACH,
     Decoder,
     DecoderOptions,
     DecoderState,
@@ -31,7 +32,7 @@ from streaming_asr.decoder import (
     greedy_phones,
 )
 from streaming_asr.errors import InputError
-from streaming_asr.lexicon import Lexicon, LexiconTree
+from streaming_asr.lexicon import ROOT, Lexicon, LexiconTree
 from streaming_asr.ngram import NGram
 from streaming_asr.tokens import NUM_TOKENS, PHONE_ID
 
@@ -315,6 +316,7 @@ def test_the_best_path_may_have_more_words_than_there_was_room_for(setup: Setup)
     long_hypothesis, short_hypothesis = decoder.best_many([state, short])
     assert len(long_hypothesis.words) > 64
     assert len(long_hypothesis.agreement) == len(long_hypothesis.words)
+    assert len(long_hypothesis.likely) == len(long_hypothesis.likelihood) > 64
     assert long_hypothesis == decoder.best(state)
     assert short_hypothesis.words == []
 
@@ -465,6 +467,63 @@ def test_agreement_is_the_share_of_the_paths_that_begin_so(setup: Setup, seed: i
             shares[: agreed + 1] += math.exp(v.score[path])
         assert best.agreement == pytest.approx((shares / shares[0])[1:].tolist())
         assert list(best.agreement[: best.stable_words]) == [1.0] * best.stable_words
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_what_is_likely_is_what_most_paths_say_word_for_word(setup: Setup, seed: int) -> None:
+    """Against a plain reckoning over all paths."""
+    decoder = setup.decoder(EXACT)
+    state = decoder.start()
+    for frames in np.split(random_log_probs(seed, 24), 8):
+        decoder.step(state, frames)
+        best = decoder.best(state)
+        v, num_stable = decoder._sections(state.block), int(state.block[NUM_HISTORY])
+        weights: dict[tuple[int, ...], float] = {}  # of each beginning
+        ended: dict[tuple[int, ...], float] = {}
+        token_scores = v.score.reshape(-1, 2).max(axis=1)[: state.num_tokens]
+        for path in range(2 * state.num_tokens):
+            if v.score[path] <= -1e29:
+                continue
+            words = tuple(decoder._traced(state, path)[0][0].tolist())
+            node, score = int(v.node[path // 2]), float(v.score[path])
+            if node != ROOT:
+                if token_scores[path // 2] > token_scores.max() - REACH:
+                    score += forecast(setup, node, int(v.lm_state[path // 2]))
+                score -= max(0, state.num_frames - 1 - int(v.last[path]) - 3)
+            ended[words] = ended.get(words, 0.0) + math.exp(score)
+            for count in range(len(words) + 1):
+                weights[words[:count]] = weights.get(words[:count], 0.0) + math.exp(score)
+        expected: tuple[int, ...] = tuple(best.word_ids[:num_stable])
+        likelihood = [1.0] * num_stable
+        while True:
+            longer = {words: weight for words, weight in weights.items() if words[:-1] == expected and words}
+            if not longer or max(longer.values()) < ended.get(expected, 0.0):
+                break
+            expected = max(longer, key=longer.__getitem__)
+            likelihood.append(longer[expected] / weights[()])
+        assert tuple(word.word_id for word in best.likely) == expected
+        assert best.likelihood == pytest.approx(likelihood)
+
+
+def forecast(setup: Setup, node: int, lm_state: int) -> float:
+    """Of the language model for a path inside a word, over all words that it may become; less the look-ahead."""
+    tree = setup.tree.arrays
+    below, nodes = set(), [node]
+    while nodes:
+        at = nodes.pop()
+        below |= set(tree.end_word[tree.first_end[at] : tree.first_end[at + 1]].tolist())
+        nodes += range(tree.first_child[at], tree.first_child[at + 1])
+    scores = [EXACT.lm_weight * setup.ngram.score(lm_state, word)[0] for word in below]
+    return math.log(sum(map(math.exp, scores))) + EXACT.word_score - EXACT.lm_weight * float(tree.look_ahead[node])
+
+
+def test_no_word_goes_on_through_a_long_pause(setup: Setup) -> None:
+    decoder = setup.decoder(DecoderOptions(lm_weight=0.2))
+    state = decoder.start()
+    decoder.step(state, spoken("B IY T", 12.0))
+    assert decoder.best(state).likely == []  # it may become "beets"
+    decoder.step(state, spoken("- - - - - - - -", 12.0))
+    assert setup.words([word.word_id for word in decoder.best(state).likely]) == "beet"
 
 
 @pytest.mark.parametrize(
