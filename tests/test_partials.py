@@ -62,13 +62,16 @@ def test_without_a_threshold_the_guess_is_shown_as_it_is() -> None:
     assert shown(text) == "cd"
 
 
-@given(st.lists(st.tuples(st.text("ab", max_size=4), st.lists(st.floats(0, 1), min_size=4, max_size=4)), max_size=12))
-def test_committed_words_stay(steps: list[tuple[str, list[float]]]) -> None:
+texts = st.text("ab", max_size=4)
+
+
+@given(st.lists(st.tuples(texts, texts, st.lists(st.floats(0, 1), min_size=4, max_size=4)), max_size=12))
+def test_committed_words_stay(steps: list[tuple[str, str, list[float]]]) -> None:
     text, before = PartialText(RULE), ""
-    for words, chances in steps:
-        words = before + words  # the search keeps what it was told to settle
-        agreement = [1.0] * len(before) + sorted(chances, reverse=True)[: len(words) - len(before)]
-        text.update(guess(words, *agreement, stable=len(before)))
+    for best, together, chances in steps:
+        words, likely = before + best, before + together  # the search keeps what it was told to settle
+        agreement = [1.0] * len(before) + sorted(chances, reverse=True)
+        text.update(guess(words, *agreement[: len(words)], stable=len(before), likely=likely))
         assert shown(text).startswith(before)
         before = shown(text)[: text.num_committed]
 
