@@ -920,7 +920,7 @@ def _trace(address: Any, path: Any, word: Any, beam: Any, arena: Any, traced: An
     return count
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _agreement(address: Any, path: Any, s: Any, search: Any, share: Any) -> None:
     """Writes into ``share`` [n + 1] the probability of all paths that begin with the first 0 .. n words of ``path``
     behind the history.
@@ -964,7 +964,7 @@ def _frequent_words(tree: Any, unigrams: Any, most: Any) -> Any:
     return frequent
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _insert(ranked: Any, word: Any, unigrams: Any) -> None:
     """Puts a word in its place among ``ranked``, unless it is there or the worst of them is better."""
     at = ranked.shape[0]
@@ -978,7 +978,7 @@ def _insert(ranked: Any, word: Any, unigrams: Any) -> None:
         ranked[at] = word
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _forecast(search: Any, tree: Any, lm: Any, node: Any, lm_state: Any) -> Any:
     """What a path inside a word may expect of the language model for it, less what the look-ahead says.
 
@@ -999,7 +999,7 @@ def _forecast(search: Any, tree: Any, lm: Any, node: Any, lm_state: Any) -> Any:
     return best + math.log(total) + search.word_score - search.lm_weight * float(tree.look_ahead[node])
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _weigh_paths(v: Any, s: Any, search: Any, tree: Any, lm: Any) -> None:
     """Writes the weight of each path into ``path_weight``, and of all paths through each link into ``link_weight``."""
     alive = np.int64(v.header[NUM_ALIVE])
@@ -1028,7 +1028,7 @@ def _weigh_paths(v: Any, s: Any, search: Any, tree: Any, lm: Any) -> None:
             s.link_weight[v.parent[link]] += s.link_weight[link]
 
 
-@njit(nogil=True, cache=True)
+@njit_uncounted()
 def _likely(v: Any, s: Any, search: Any, tree: Any, lm: Any, share: Any) -> Any:
     """What is likeliest behind the history, word for word; a path that says so, and the number of these words, n.
 
