@@ -96,7 +96,7 @@ MAX_ABANDONED_WORKERS = 4  # that stood still: from here on only a new process h
 FLUSH_SECONDS = 5.0  # for the last finals, after the time that sessions had to end by themselves
 MAX_SUSPENDED = 256  # sessions that wait for their clients; the one that waited longest gives way
 LEFT = 1000, 1001  # how a client closes, or is closed, that does not come back
-SWITCH_SECONDS = 0.0001  # between threads: each compiled call of a worker waits as long for the lock; the default is 5 ms
+SWITCH_SECONDS = 0.0001  # between threads: a worker waits as long for the lock after each compiled call; default 5 ms
 MAX_PORT = 65535
 MAX_CLOSE_REASON_BYTES = 123  # RFC 6455, 5.5: 125 with the code
 
