@@ -227,3 +227,10 @@ def test_every_recipe_makes_a_network(recipe: Path) -> None:
         weights = sum(p.numel() for p in AcousticModel(config.model).parameters())
     assert 5e6 < weights < 6e7
     assert config.augmentation.distorted > 0
+
+
+def test_the_cells_are_trained_alike() -> None:
+    configs = {cell: read_config(RECIPES / "cells" / f"{cell}.json") for cell in ("lstm", "gru", "rnn")}
+    assert {cell: config.model.cell for cell, config in configs.items()} == {cell: cell for cell in configs}
+    alike = {dataclasses.replace(c, model=dataclasses.replace(c.model, cell="lstm")) for c in configs.values()}
+    assert len(alike) == 1
