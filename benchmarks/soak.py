@@ -1,6 +1,6 @@
 """Live streams for a long time on connections that break at random: is anything lost, does anything break by itself?
 
-    python -m benchmarks.soak DIR [--minutes 120] [--streams 26] [--cut-seconds 30] [--model DIR]
+    python -m benchmarks.soak DIR [--minutes 120] [--streams 60] [--cut-seconds 30] [--model DIR]
 
 Each stream plays recordings of the folder (LibriSpeech-style) at the pace of speech, one session after the other, over
 a network of its own that is cut by close, by reset and by a freeze, at times that only the seed decides. What every
@@ -235,7 +235,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--minutes", type=float, default=120.0, help="(default: %(default)g)")
-    parser.add_argument("--streams", type=int, default=26, metavar="N", help="at once (default: %(default)s)")
+    parser.add_argument("--streams", type=int, default=60, metavar="N", help="at once (default: %(default)s)")
     parser.add_argument("--recordings", type=int, default=60, metavar="N", help="of the folder (default: %(default)s)")
     parser.add_argument(
         "--cut-seconds", type=float, default=30.0, metavar="S", help="of a stream, in the mean (default: %(default)g)"
