@@ -304,12 +304,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Everything, as one JSON-ready object."""
     if options.quick:
         options.clips, options.hold_seconds, options.streams = 2, 3.0, options.streams or "2"
+    torch.set_num_threads(1)  # as the server does
     result: dict[str, Any] = {
         "machine": machine(),
         "revision": revision(),
         "date": datetime.now(UTC).isoformat("T", "seconds"),
     }
-    torch.set_num_threads(1)  # as the server does
     recognizer = Recognizer.load(options.model)
     clips, bias = load_clips(options, recognizer)
     about = {
