@@ -88,11 +88,6 @@ class Network:
     @torch.inference_mode()
     def __call__(self, frames: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """Steps all streams: like `AcousticModel.forward`, shapes and all."""
-        if len(frames) == 1:  # a single image is convolved by another routine of torch, which adds in another order
-            context, hidden, cell = state
-            twice = ModelState(context.repeat(2, 1, 1), hidden.repeat(1, 2, 1), cell.repeat(1, 2, 1))
-            log_probs, (context, hidden, cell) = self(frames.repeat(2, 1, 1), twice)
-            return log_probs[:1], ModelState(context[:1], hidden[:, :1], cell[:, :1])
         outputs = []
         for step in torch.split(frames.to(self._model.mean.device), self.config.frames_per_step, dim=1):
             log_probs, context, hidden, cell = self._step(step, *state)
@@ -128,7 +123,9 @@ class _Step(nn.Module):
     def forward(self, frames: Tensor, context: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, ...]:
         model, config = self._model, self._model.config
         windows, context = model.windows(frames, ModelState(context, hidden, cell))
-        seen = model.convolutions(windows) if model.convolutions is not None else windows
+        seen = windows
+        if model.convolutions is not None:  # of one image more: torch adds those of a single one in another order
+            seen = model.convolutions(torch.cat((windows, windows[:1])))[:-1]
         x = torch.relu(model.input_norm(self._input(seen[:, 0])))
         normal = x / self._input_scale
         next_hidden, next_cell = [], []
