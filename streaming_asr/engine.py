@@ -1,4 +1,4 @@
-"""Owns the workers that move all streams on, and the fair order in which they do.
+"""Owns the workers that move all streams on, in the fair order that `scheduling` says.
 
 Everything that costs time (features, network, decoder) runs on a worker's thread, which alone touches its streams;
 a stream stays with its worker. Most of it is compiled and runs without the interpreter's lock, so that one worker
@@ -12,25 +12,22 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import heapq
 import logging
-import math
 import os
 import threading
 import time
 import traceback
 import weakref
-from collections import deque
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
-import numpy as np
 
 from .admission import StepCost
 from .audio import SAMPLE_RATE, Samples
 from .messages import Event, Final, Partial, Reason, StreamOptions, Timings
+from .scheduling import Backlog, Marker, Scheduler
 from .watchdog import STALL_SECONDS, Watchdog
 
 logger = logging.getLogger(__name__)
@@ -38,8 +35,6 @@ logger = logging.getLogger(__name__)
 MAX_BATCH = 64  # streams in one model step
 MAX_WORKERS = 4  # by default: what is Python of them takes turns
 MAX_BACKLOG_SECONDS = 10.0  # of one stream's audio, from which its sender is to wait
-BURST_RATE = 2.0  # times real time: as fast as a stream's audio falls due; faster audio uses what time is left
-PATIENCE_SECONDS = 0.25  # the longest that a step falls due later because its stream was ahead
 MAX_MARKERS = 64  # of one stream that wait, from which its sender is to wait: each may cost a block of its own
 STOP_SECONDS = 5.0  # for the worker to end the step under way
 FEED_SAMPLES = 8000  # 0.5 s: at most so much of one stream goes through the front end at a turn
@@ -95,132 +90,7 @@ def num_usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-# --- the order of work, pure -----------------------------------------------------------------------------------
-
-K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
-
-
-class Scheduler(Generic[K]):
-    """Says whose step is next: earliest due first, one step a stream and batch.
-
-    A step is due as soon as it is offered, but no sooner than ``chunk_seconds / BURST_RATE`` after the stream's last
-    one: a file sent at once gets twice real time, as every stream behind its time does, in turns with the others;
-    more it gets from the time that they leave. So a live stream waits for one step of every other at most. Nothing
-    idles: what is not due yet is still taken when nothing else is there. All times are on the caller's clock.
-    """
-
-    def __init__(self, chunk_seconds: float) -> None:
-        self._spacing = chunk_seconds / BURST_RATE
-        self._waiting: dict[K, tuple[float, int]] = {}  # due, order of arrival
-        self._last_due: dict[K, float] = {}
-        self._offers = 0
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def offer(self, key: K, now: float) -> None:
-        """`key` can take a step; has no effect while an offer of it waits."""
-        if key in self._waiting:
-            return
-        due = min(max(now, self._last_due.get(key, -math.inf) + self._spacing), now + PATIENCE_SECONDS)
-        self._last_due[key] = due
-        self._offers += 1
-        self._waiting[key] = due, self._offers
-
-    def take(self, most: int) -> list[K]:
-        """The keys of the next batch, removed from those that wait."""
-        batch = heapq.nsmallest(most, self._waiting, key=self._waiting.__getitem__)
-        for key in batch:
-            del self._waiting[key]
-        return batch
-
-    def due(self, key: K) -> float:
-        """When the last step that was offered for `key` fell due."""
-        return self._last_due[key]
-
-    def forget(self, key: K) -> None:
-        """`key` is gone."""
-        self._waiting.pop(key, None)
-        self._last_due.pop(key, None)
-
-
-# --- a stream's queue ----------------------------------------------------------------------------------------------
-
-
-@dataclass
-class _Block:
-    samples: Samples  # [block_samples], filled up to `length`
-    length: int = 0
-
-
-class Marker:
-    """A place in a stream's audio of which its owner wants to know when everything before it was recognized."""
-
-
-MARKER = Marker()
-
-
-class Backlog:
-    """Audio, flushes and markers that wait for the worker, in order. Packets of any size share fixed blocks.
-
-    Not thread-safe.
-    """
-
-    def __init__(self, block_samples: int) -> None:
-        self._block_samples = block_samples
-        self._items: deque[_Block | Reason | Marker] = deque()
-        self.num_samples = 0
-        self.num_markers = 0
-        self._num_flushes = 0
-
-    def __bool__(self) -> bool:
-        return bool(self._items)
-
-    def holds(self, num_samples: int) -> bool:
-        """Whether so much audio is there, or anything that is to be answered however little there is."""
-        return bool(self._items) and (self.num_samples >= num_samples or self.num_markers > 0 or self._num_flushes > 0)
-
-    def append(self, samples: Samples) -> None:
-        """Copies float32 [N] to the end."""
-        self.num_samples += len(samples)
-        while len(samples):
-            last = self._items[-1] if self._items else None
-            if not isinstance(last, _Block) or last.length == self._block_samples:
-                last = _Block(np.empty(self._block_samples, np.float32))
-                self._items.append(last)
-            taken = samples[: self._block_samples - last.length]
-            last.samples[last.length : last.length + len(taken)] = taken
-            last.length += len(taken)
-            samples = samples[len(taken) :]
-
-    def append_flush(self, reason: Reason) -> None:
-        """Marks this place for a flush."""
-        self._num_flushes += 1
-        self._items.append(reason)
-
-    def append_marker(self) -> None:
-        """Marks this place."""
-        self.num_markers += 1
-        self._items.append(MARKER)
-
-    def take(self) -> Samples | Reason | Marker:
-        """The first block, or the flush or marker that comes first."""
-        item = self._items.popleft()
-        if isinstance(item, Marker):
-            self.num_markers -= 1
-            return item
-        if isinstance(item, str):
-            self._num_flushes -= 1
-            return item
-        self.num_samples -= item.length
-        return item.samples[: item.length]
-
-    def clear(self) -> None:
-        """Drops everything."""
-        self._items.clear()
-        self.num_samples = self.num_markers = self._num_flushes = 0
-
 
 # --- the worker ------------------------------------------------------------------------------------------------------
 
@@ -444,23 +314,11 @@ class Worker:
     def _new_scheduler(self) -> Scheduler[Handle]:
         return Scheduler(self._recognizer.chunk_ms / 1000)
 
-    def open(
-        self,
-        options: StreamOptions,
-        deliver: Callable[[list[Event]], None],
-        fail: Callable[[], None] = lambda: None,
-        reached: Callable[[], None] = lambda: None,
-    ) -> Handle:
-        """A new stream; what it is given is called on the event loop.
-
-        ``deliver`` gets its events, ``fail`` is called once if it broke, ``reached`` once for each `Handle.mark`, after
-        the events that came before it.
-        """
-        handle = Handle(self, options, deliver, fail, reached)
+    def adopt(self, handle: Handle) -> None:
+        """Takes a new stream, whose handle names this worker."""
         with self._wake:
             self._open.add(handle)
             self._nudge(handle)
-        return handle
 
     def _nudge(self, handle: Handle) -> None:
         self._nudged[handle] = None
@@ -695,9 +553,15 @@ class Engine:
         fail: Callable[[], None] = lambda: None,
         reached: Callable[[], None] = lambda: None,
     ) -> Handle:
-        """See `Worker.open`."""
-        idlest = min(self._workers, key=lambda worker: worker.num_streams)
-        return idlest.open(options, deliver, fail, reached)
+        """A new stream; what it is given is called on the event loop.
+
+        ``deliver`` gets its events, ``fail`` is called once if it broke, ``reached`` once for each `Handle.mark`, after
+        the events that came before it.
+        """
+        worker = min(self._workers, key=lambda each: each.num_streams)
+        handle = Handle(worker, options, deliver, fail, reached)
+        worker.adopt(handle)
+        return handle
 
 
 def _emitted(event: Event, emission: float) -> Event:

@@ -1,0 +1,155 @@
+"""The order of work on a fake clock, and what waits for it."""
+
+from typing import Any
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from streaming_asr.scheduling import Backlog, Scheduler
+
+
+def test_the_earliest_due_go_first_and_one_step_each() -> None:
+    scheduler: Scheduler[str] = Scheduler(0.08)
+    scheduler.offer("late", 2.0)
+    scheduler.offer("early", 1.0)
+    scheduler.offer("early", 0.5)  # already waits
+    scheduler.offer("tie", 2.0)
+    assert scheduler.take(2) == ["early", "late"]
+    assert scheduler.take(2) == ["tie"]
+    assert scheduler.take(2) == []
+
+
+@settings(deadline=None)
+@given(
+    files=st.integers(0, 20),
+    live=st.integers(1, 6),
+    most=st.integers(1, 8),
+    load=st.floats(0.1, 1.0),
+)
+def test_live_streams_are_on_time_whatever_else_is_sent(files: int, live: int, most: int, load: float) -> None:
+    """On a machine that can carry all streams in real time, a live one waits for one round of the others at most."""
+    chunk = 0.08
+    rounds = -(-(live + files) // most)
+    step_seconds = load * chunk / rounds
+    scheduler: Scheduler[tuple[str, int]] = Scheduler(chunk)
+    next_chunk = {("live", i): chunk * (1 + i / live) for i in range(live)}
+    offered: dict[tuple[str, int], float] = {}
+    now, worst, file_steps = 0.0, 0.0, 0
+    for file in range(files):
+        scheduler.offer(("file", file), 0.0)
+    while now < 2.0:
+        for key, at in next_chunk.items():
+            if at <= now and key not in offered:
+                scheduler.offer(key, now)
+                offered[key] = at
+                next_chunk[key] = at + chunk
+        batch = scheduler.take(most)
+        now += step_seconds
+        for key in batch:
+            if key[0] == "file":
+                file_steps += 1
+                scheduler.offer(key, now)
+            else:
+                worst = max(worst, now - offered.pop(key))
+    assert worst <= (rounds + 1) * step_seconds + 1e-9
+    assert file_steps >= files * (2.0 / chunk - 2)  # and the files go at real time or faster
+
+
+def test_a_file_far_ahead_lets_live_streams_go_first() -> None:
+    scheduler: Scheduler[str] = Scheduler(0.08)
+    for step in range(100):
+        scheduler.offer("file", step / 1000)
+        assert scheduler.take(1) == ["file"]
+    scheduler.offer("file", 0.1)
+    for step in range(4):  # live chunks in the next 0.25 s
+        scheduler.offer("live", 0.101 + step * 0.08)
+        expected = "live" if step < 4 else "file"
+        assert scheduler.take(1) == [expected]
+    scheduler.offer("live", 0.421)
+    assert scheduler.take(1) == ["file"]  # its patience is over
+
+
+def test_a_file_gets_all_the_time_that_nobody_else_needs() -> None:
+    scheduler: Scheduler[str] = Scheduler(0.08)
+    for _ in range(1000):  # on a machine of any speed
+        scheduler.offer("file", 0.0)
+        assert scheduler.take(4) == ["file"]
+
+
+def test_what_is_forgotten_is_gone() -> None:
+    scheduler: Scheduler[str] = Scheduler(0.08)
+    scheduler.offer("a", 5.0)
+    scheduler.forget("a")
+    scheduler.forget("never seen")
+    assert len(scheduler) == 0
+    scheduler.offer("a", 1.0)
+    scheduler.offer("b", 1.01)
+    assert scheduler.take(2) == ["a", "b"]  # its earlier due time is forgotten too
+
+
+# --- backlog -------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.lists(st.one_of(st.integers(0, 40), st.sampled_from(["finalize", "stop"])), max_size=30))
+def test_a_backlog_keeps_the_order_of_audio_and_flushes(pushes: list[Any]) -> None:
+    backlog = Backlog(16)
+    expected: list[Any] = []
+    count = 0
+    for pushed in pushes:
+        if isinstance(pushed, str):
+            backlog.append_flush("stop" if pushed == "stop" else "finalize")
+            expected.append(pushed)
+        else:
+            backlog.append(np.arange(count, count + pushed, dtype=np.float32))
+            expected += range(count, count + pushed)
+            count += pushed
+    assert backlog.num_samples == count
+    got: list[Any] = []
+    while backlog:
+        item = backlog.take()
+        if isinstance(item, str):
+            got.append(item)
+        else:
+            assert 0 < len(item) <= 16
+            got += item.tolist()
+    assert got == expected
+    assert backlog.num_samples == 0
+
+
+def test_tiny_packets_share_blocks() -> None:
+    backlog = Backlog(16)
+    for _ in range(64):
+        backlog.append(np.zeros(1, np.float32))
+    taken = 0
+    while backlog:
+        backlog.take()
+        taken += 1
+    assert taken == 4
+
+
+def test_a_backlog_says_whether_it_is_worth_a_look() -> None:
+    backlog = Backlog(16)
+    assert not backlog.holds(0)
+    backlog.append(np.zeros(10, np.float32))
+    assert backlog.holds(10)
+    assert not backlog.holds(11)
+    backlog.append_marker()
+    assert backlog.holds(11)
+    backlog.take()
+    backlog.take()
+    backlog.append_flush("stop")
+    assert backlog.holds(11)
+    backlog.take()
+    assert not backlog.holds(0)
+
+
+def test_a_backlog_counts_its_marks() -> None:
+    backlog = Backlog(10)
+    for _ in range(3):
+        backlog.append_marker()
+    backlog.take()
+    assert backlog.num_markers == 2
+    backlog.clear()
+    assert backlog.num_markers == 0
