@@ -17,18 +17,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streaming_asr import decoder as decoder_module
+from streaming_asr.beam_search import HEADER, HISTORY_CAPACITY, NUM_HISTORY, NUM_LINKS, REACH, kth_best
 from streaming_asr.decoder import (
-    HEADER,
-    HISTORY_CAPACITY,
-    NUM_HISTORY,
-    NUM_LINKS,
-    REACH,
     Decoder,
     DecoderOptions,
     DecoderState,
     Hypothesis,
     Overlay,
-    _kth_best,
     greedy_phones,
 )
 from streaming_asr.errors import InputError
@@ -548,7 +543,7 @@ def test_unusable_options(options: dict[str, float]) -> None:
 def test_selection(values: list[int], data: st.DataObject) -> None:
     k = data.draw(st.integers(1, len(values)))
     array = np.array([*values, 99], np.float32)
-    assert _kth_best(array, len(values), k) == sorted(values, reverse=True)[k - 1]
+    assert kth_best(array, len(values), k) == sorted(values, reverse=True)[k - 1]
 
 
 def test_greedy_phones() -> None:
