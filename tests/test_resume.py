@@ -10,6 +10,7 @@ from test_server import Message, client, eventually, receive, receive_all, recei
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 
+from streaming_asr import outbox
 from streaming_asr import server as server_module
 from streaming_asr.limits import Limits
 from streaming_asr.messages import Ready
@@ -251,7 +252,7 @@ def test_who_does_not_read_is_suspended_and_loses_nothing(
                 finals = [message["text"] for message in received if message["type"] == "final" and message["text"]]
                 assert (finals, code) == (["w1"] * NUM_SENTENCES, 1000)
 
-    monkeypatch.setattr(server_module, "MAX_QUEUED_MESSAGES", 4)
+    monkeypatch.setattr(outbox, "MAX_QUEUED_MESSAGES", 4)
     monkeypatch.setattr(ServerConnection, "send", send_into_full_buffers)
     run(test)
 

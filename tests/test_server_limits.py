@@ -14,7 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import InvalidStatus
 
-from streaming_asr import server as server_module
+from streaming_asr import conversation
 from streaming_asr.limits import Limits
 from streaming_asr.protocols.native import NativeAdapter
 from streaming_asr.server import Server
@@ -94,7 +94,7 @@ def test_audio_much_faster_than_real_time_is_slowed_down_and_recognized(monkeypa
         async with serving(limits=Limits(max_audio_speed=2.0)) as server:
             assert await transcribe(server, words(*range(1, 11))) == [" ".join(f"w{i}" for i in range(1, 11))]
 
-    monkeypatch.setattr(server_module, "BURST_AUDIO_SECONDS", 0.1)
+    monkeypatch.setattr(conversation, "BURST_AUDIO_SECONDS", 0.1)
     assert seconds_of(test) >= 0.3  # 0.1 s at once, 0.7 s at twice real time
 
 
@@ -110,7 +110,7 @@ def test_who_is_slowed_down_and_leaves_is_gone_at_once(monkeypatch: pytest.Monke
             connection.transport.abort()
             await eventually(lambda: server.num_sessions == 0)
 
-    monkeypatch.setattr(server_module, "BURST_AUDIO_SECONDS", 0.1)
+    monkeypatch.setattr(conversation, "BURST_AUDIO_SECONDS", 0.1)
     run(test)
 
 
