@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+import urllib.request
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +167,18 @@ def usage(pid: int) -> Usage:
     rss_pages = int((folder / "statm").read_text().split()[1])
     cpu = parse_stat((folder / "stat").read_text(), os.sysconf("SC_CLK_TCK"))
     return Usage(cpu, rss_pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+def parse_metrics(exposition: str) -> dict[str, float]:
+    """Name with labels, as Prometheus writes it, to value."""
+    lines = (line for line in exposition.splitlines() if not line.startswith("#"))
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+def read_metrics(url: str) -> dict[str, float]:
+    """What a server of ours at ``ws://…`` counts now; see `parse_metrics`."""
+    with urllib.request.urlopen(url.replace("ws", "http", 1) + "/metrics") as response:
+        return parse_metrics(response.read().decode())
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-
 from streaming_asr.errors import InputError
-from streaming_asr.features import Samples
+from streaming_asr.features import SAMPLE_RATE, Samples
 from streaming_asr.messages import Event, Final, Partial
 from streaming_asr.recognizer import Recognizer
+
+from .replay import pcm_blocks
 
 
 class InProcessStream(Protocol):
@@ -47,7 +47,7 @@ class PocketSphinx:
             import pocketsphinx
         except ImportError as error:
             raise InputError("PocketSphinx is not installed: pip install pocketsphinx") from error
-        self._decoder = pocketsphinx.Decoder(samprate=16000, loglevel="FATAL")
+        self._decoder = pocketsphinx.Decoder(samprate=SAMPLE_RATE, loglevel="FATAL")
 
     def stream(self) -> _PocketSphinxStream:
         return _PocketSphinxStream(self._decoder)
@@ -62,8 +62,8 @@ class _PocketSphinxStream:
         decoder.start_utt()
 
     def accept(self, samples: Samples) -> list[Event]:
-        pcm = np.clip(np.round(samples * 32768.0), -32768, 32767).astype("<i2")
-        self._decoder.process_raw(pcm.tobytes(), False, False)
+        for block in pcm_blocks(samples, SAMPLE_RATE):
+            self._decoder.process_raw(block.tobytes(), False, False)
         said = self._hypothesis()
         if said == self._said:
             return []

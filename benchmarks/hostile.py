@@ -19,7 +19,6 @@ import multiprocessing
 import os
 import random
 import struct
-import urllib.request
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ from streaming_asr.recordings import find_recordings, read_samples
 from .__main__ import serving
 from .adapters import Native
 from .align import Aligner
-from .compute import usage
+from .compute import read_metrics, usage
 from .replay import Clip, Run, pcm_blocks, replay
 from .timeline import summarize
 
@@ -231,11 +230,9 @@ class Held:
 
 def held(url: str, pid: int) -> Held:
     """From its metrics and /proc."""
-    with urllib.request.urlopen(url.replace("ws", "http", 1) + "/metrics") as response:
-        lines = response.read().decode().splitlines()
-    values = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
-    sessions = sum(float(value) for name, value in values if name.startswith("streaming_asr_sessions{"))
-    streams = sum(float(value) for name, value in values if name == "streaming_asr_streams")
+    values = read_metrics(url)
+    sessions = sum(value for name, value in values.items() if name.startswith("streaming_asr_sessions{"))
+    streams = values["streaming_asr_streams"]
     folder = Path("/proc") / str(pid)
     return Held(
         int(sessions),

@@ -16,9 +16,8 @@ import asyncio
 import contextlib
 import json
 import random
-import urllib.request
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -30,6 +29,7 @@ from streaming_asr.manifest import SHIPPED_MODEL
 from streaming_asr.recordings import find_recordings, read_samples
 
 from .__main__ import serving
+from .compute import read_metrics
 from .cuts import Network, Way
 from .endurance import growth, rss_bytes
 from .replay import pcm_blocks
@@ -217,17 +217,10 @@ async def run(
     return ledger
 
 
-def count_late(exposition: str) -> tuple[int, int]:
+def count_late(metrics: Mapping[str, float]) -> tuple[int, int]:
     """From the server's metrics: steps of a stream that waited longer than `LATE_SECONDS`, and all."""
-    values = dict(line.rsplit(" ", 1) for line in exposition.splitlines() if not line.startswith("#"))
-    count = int(float(values["streaming_asr_queue_seconds_count"]))
-    in_time = int(float(values[f'streaming_asr_queue_seconds_bucket{{le="{LATE_SECONDS}"}}']))
-    return count - in_time, count
-
-
-def _metrics(url: str) -> str:
-    with urllib.request.urlopen(url.replace("ws", "http", 1) + "/metrics") as response:
-        return str(response.read().decode())
+    count = round(metrics["streaming_asr_queue_seconds_count"])
+    return count - round(metrics[f'streaming_asr_queue_seconds_bucket{{le="{LATE_SECONDS}"}}']), count
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -252,7 +245,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with serving(options.model) as (url, pid, _):
 
         def show(ledger: Ledger) -> None:
-            late, steps = count_late(_metrics(url))
+            late, steps = count_late(read_metrics(url))
             print(json.dumps({**ledger.summary(), "late_steps": late, "steps": steps}), flush=True)
 
         soak = Soak(60 * options.minutes, options.streams, options.cut_seconds, options.seed)

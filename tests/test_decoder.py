@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streaming_asr import decoder as decoder_module
-from streaming_asr.beam_search import HEADER, HISTORY_CAPACITY, NUM_HISTORY, NUM_LINKS, REACH, kth_best
+from streaming_asr.beam_search import HEADER, HISTORY_CAPACITY, IMPOSSIBLE, NUM_HISTORY, NUM_LINKS, REACH, kth_best
 from streaming_asr.decoder import (
     Decoder,
     DecoderOptions,
@@ -444,6 +444,14 @@ def test_unusable_input(setup: Setup) -> None:
         Decoder(LexiconTree.build(others, setup.ngram.unigram_log_probs), setup.ngram)
 
 
+def paths_alive(decoder: Decoder, state: DecoderState) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Their numbers and words."""
+    scores = decoder._sections(state.block).score
+    for path in range(2 * state.num_tokens):
+        if scores[path] > IMPOSSIBLE:
+            yield path, tuple(decoder._traced(state, path)[0][0].tolist())
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_agreement_is_the_share_of_the_paths_that_begin_so(setup: Setup, seed: int) -> None:
     decoder = setup.decoder(EXACT)
@@ -453,10 +461,7 @@ def test_agreement_is_the_share_of_the_paths_that_begin_so(setup: Setup, seed: i
         best = decoder.best(state)
         v = decoder._sections(state.block)
         shares = np.zeros(len(best.words) + 1)
-        for path in range(2 * state.num_tokens):
-            if v.score[path] <= -1e29:
-                continue
-            words = decoder._traced(state, path)[0][0].tolist()
+        for path, words in paths_alive(decoder, state):
             agreed = next((i for i, (a, b) in enumerate(zip(words, best.word_ids, strict=False)) if a != b), None)
             agreed = min(len(words), len(best.words)) if agreed is None else agreed
             shares[: agreed + 1] += math.exp(v.score[path])
@@ -476,10 +481,7 @@ def test_what_is_likely_is_what_most_paths_say_word_for_word(setup: Setup, seed:
         weights: dict[tuple[int, ...], float] = {}  # of each beginning
         ended: dict[tuple[int, ...], float] = {}
         token_scores = v.score.reshape(-1, 2).max(axis=1)[: state.num_tokens]
-        for path in range(2 * state.num_tokens):
-            if v.score[path] <= -1e29:
-                continue
-            words = tuple(decoder._traced(state, path)[0][0].tolist())
+        for path, words in paths_alive(decoder, state):
             node, score = int(v.node[path // 2]), float(v.score[path])
             if node != ROOT:
                 if token_scores[path // 2] > token_scores.max() - REACH:

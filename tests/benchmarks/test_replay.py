@@ -190,9 +190,8 @@ def test_openai_appends_deltas() -> None:
 
 def test_wyoming_events_are_those_of_its_package_however_they_are_cut() -> None:
     adapter = Wyoming()
-    sent = b"".join(
-        frame for frame in (*adapter.opening(), adapter.audio(np.ones(4, np.int16)), *adapter.stop()) if frame
-    )  # type: ignore[arg-type]
+    frames = [*adapter.opening(), adapter.audio(np.ones(4, np.int16)), *adapter.stop()]
+    sent = b"".join(frame for frame in frames if isinstance(frame, bytes))
     events = asyncio.run(read_events(sent))
     assert [event.type for event in events] == ["transcribe", "audio-start", "audio-chunk", "audio-stop"]
     assert AudioChunk.from_event(events[2]).audio == np.ones(4, np.int16).tobytes()

@@ -11,6 +11,7 @@ from streaming_asr_client import client
 from test_server import run, serving
 
 from benchmarks import soak
+from benchmarks.compute import parse_metrics
 from benchmarks.cuts import Network, Way
 from benchmarks.endurance import ForgetfulRecognizer
 
@@ -34,7 +35,7 @@ def soaked(options: soak.Soak) -> tuple[soak.Ledger, list[dict[str, Any]]]:
             ledgers.append(
                 await soak.run(server.url, os.getpid(), CLIPS, options, lambda ledger: reports.append(ledger.summary()))
             )
-            late, steps = soak.count_late(server._metrics.exposition().decode())
+            late, steps = soak.count_late(parse_metrics(server._metrics.exposition().decode()))
             assert 0 <= late < steps
 
     run(test)
@@ -109,4 +110,4 @@ streaming_asr_queue_seconds_bucket{le="0.2"} 5.0
 streaming_asr_queue_seconds_bucket{le="0.3"} 7.0
 streaming_asr_queue_seconds_count 10.0
 """
-    assert soak.count_late(exposition) == (3, 10)
+    assert soak.count_late(parse_metrics(exposition)) == (3, 10)

@@ -95,8 +95,7 @@ def openai(server: ServerProcess) -> str:
 
 def sherpa_onnx(server: ServerProcess) -> str:
     program = shutil.which("sherpa-onnx-online-websocket-client", path=str(BIN))
-    if program is None:
-        pytest.skip("sherpa-onnx-bin is not installed")
+    assert program is not None, "sherpa-onnx-bin is not installed: pip install -e '.[test]'"
     port = server.urls["sherpa-onnx"].rpartition(":")[2]
     command = [program, f"--server-port={port}", "--seconds-per-message=0.1", str(DEMO)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
