@@ -33,6 +33,10 @@ class StepCost:
         room = min(MAX_LOAD * self.audio_seconds, max_latency_seconds / 2) - self.fixed
         return num_workers * max(1, int(room / self.per_stream))
 
+    def batch(self, max_latency_seconds: float, most: int) -> int:
+        """The most streams, 1 to ``most``, of which one step leaves as much time for audio that just missed it."""
+        return max(1, int(min(most, (max_latency_seconds / 2 - self.fixed) / self.per_stream)))
+
 
 class Punctuality:
     """Watches how late steps are, on any thread. It takes more to be trusted again than to be told late."""

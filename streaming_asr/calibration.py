@@ -1,16 +1,22 @@
-"""Owns the measurement at start of what a step costs on this machine. It takes a fraction of a second."""
+"""Owns the measurement at start of what a step costs on this machine, which takes a fraction of a second, and the file
+that can keep it.
+"""
 
 from __future__ import annotations
 
+import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from .admission import StepCost
 from .decoder import Decoder
+from .errors import InputError
 from .features import SAMPLE_RATE, FeatureStream
 from .lexicon import LexiconTree
 from .network import StepFunction
@@ -21,6 +27,43 @@ BATCH = 32  # streams in the larger of the two steps of the network that are com
 ROUNDS = 3  # the shortest counts: what else runs on the machine only ever adds
 SPOKEN_FRAMES = 60  # of made-up speech, after which the search has as much in hand as in speech
 FRONT_SECONDS = 0.5
+
+
+class _Kept(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the file holds."""
+
+    measured: str  # what, and where
+    cost: StepCost
+
+
+def kept_cost(path: Path, subject: str, measure: Callable[[], StepCost]) -> StepCost:
+    """The cost in the file if it is this ``subject``'s on such a processor; else what is measured now, and kept there.
+
+    Raises `InputError` when the file cannot be read or written, or holds something else.
+    """
+    measured = f"{subject}, on {_processor()}"
+    try:
+        if path.exists():
+            kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
+            if kept.measured == measured:
+                return kept.cost
+        cost = measure()
+        path.write_bytes(msgspec.json.format(msgspec.json.encode(_Kept(measured, cost))) + b"\n")
+    except OSError as error:
+        raise InputError(f"the calibration cannot be kept in {path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise InputError(f"{path} is not a calibration: {error}") from error
+    return cost
+
+
+def _processor() -> str:
+    """Its model, where the system says it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    models = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(models, platform.processor() or platform.machine())
 
 
 def measure_step(model: StepFunction, decoder: Decoder) -> StepCost:

@@ -83,6 +83,12 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "--workers", type=int, metavar="N", help="threads that recognize (default: one a core, 4 at most)"
     )
     serve.add_argument(
+        "--max-batch", type=int, metavar="N", help="streams in a step (default: what the test says, 64 at most)"
+    )
+    serve.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="keep there what the test says, and do without it next time"
+    )
+    serve.add_argument(
         "--max-latency-ms",
         type=float,
         default=300.0,
@@ -305,6 +311,8 @@ def _serve(options: argparse.Namespace) -> int:
             max_sessions=options.max_sessions,
             max_latency_seconds=options.max_latency_ms / 1000,
             workers=options.workers,
+            max_batch=options.max_batch,
+            calibration=options.calibration,
             allow_origins=tuple(options.allow_origin),
             drain_seconds=options.drain_seconds,
             resume_seconds=options.resume_seconds,

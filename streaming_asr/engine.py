@@ -20,6 +20,7 @@ import traceback
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -81,8 +82,8 @@ class EngineRecognizer(Protocol):
         Several threads may step at once, each streams of its own.
         """
 
-    def step_cost(self) -> StepCost:
-        """What steps cost on this machine, measured now."""
+    def step_cost(self, kept_in: Path | None = None, /) -> StepCost:
+        """What steps cost on this machine, measured now, or before and kept in a file."""
 
 
 def num_usable_cores() -> int:

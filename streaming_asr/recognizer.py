@@ -25,9 +25,9 @@ import torch
 from msgspec import structs
 from numpy.typing import NDArray
 
-from . import endpointing, messages
+from . import __version__, endpointing, messages
 from .admission import StepCost
-from .calibration import measure_step
+from .calibration import kept_cost, measure_step
 from .decoder import DecodedWord, Decoder, DecoderOptions, Hypothesis, Overlay
 from .errors import InputError, ModelError
 from .features import (
@@ -100,8 +100,11 @@ class Recognizer:
         decoder: Decoder,
         formatter: Formatter | None = None,
         g2p: G2P | None = None,
+        version: str = "",
     ) -> None:
+        """``version`` tells models of one name apart, as for a calibration that is kept."""
         self.name = name
+        self._subject = f"{name} {version} with {decoder.options} by streaming_asr {__version__}"
         self.g2p = g2p  # says how hotwords sound that the lexicon lacks
         self.formatter = formatter or Formatter()
         self.language = "en"
@@ -152,7 +155,8 @@ class Recognizer:
             raise ModelError(f"{folder / LEXICON_FILE} cannot be used with {LM_FILE}: {error}") from error
         network = Network(load_model(folder).to(find_device(device)), precision or best_precision(device))
         formatter = Formatter(_read_punctuator(folder, manifest))
-        recognizer = cls(manifest.name, network, lexicon, decoder, formatter, _read_g2p(folder, manifest))
+        version = f"{manifest.sha256[:12]}, {network.precision} on {device},"
+        recognizer = cls(manifest.name, network, lexicon, decoder, formatter, _read_g2p(folder, manifest), version)
         recognizer.warm_up()
         return recognizer
 
@@ -173,9 +177,14 @@ class Recognizer:
         """What the search took of the calling thread's last step, on the wall clock."""
         return self._last_step.search_seconds
 
-    def step_cost(self) -> StepCost:
-        """What steps cost on this machine, measured now in a fraction of a second."""
-        return measure_step(self.model, self.decoder)
+    def step_cost(self, kept_in: Path | None = None) -> StepCost:
+        """What steps cost on this machine, measured in a fraction of a second, or before and ``kept_in`` a file.
+
+        Raises `InputError` for a file that cannot be used.
+        """
+        if kept_in is None:
+            return measure_step(self.model, self.decoder)
+        return kept_cost(kept_in, self._subject, lambda: measure_step(self.model, self.decoder))
 
     def overlay(self, phrases: Sequence[str]) -> Overlay | None:
         """The words of ``phrases`` that the lexicon lacks, as `g2p` says them; None if there are none."""

@@ -98,7 +98,8 @@ class ServerOptions:
     max_sessions: int | None = None  # None: as many as were measured at start to be carried within the promise
     max_latency_seconds: float = 0.3  # the promise: for a step to end after its audio came
     workers: int | None = None  # threads that recognize; None: one a core, 4 at most
-    max_batch: int = MAX_BATCH
+    max_batch: int | None = None  # streams in a step; None: 64 at most, and as many as was measured to keep the promise
+    calibration: Path | None = None  # file that keeps what is measured at start; None: measured each time
     max_backlog_seconds: float = MAX_BACKLOG_SECONDS  # audio of one session that waits, before it is read no further
     stall_seconds: float = STALL_SECONDS  # from which the recognizer is taken to stand still, and restarted
     limits: Limits = field(default_factory=Limits)  # of one client
@@ -127,6 +128,8 @@ class ServerOptions:
             raise InputError("the latency promised must be above 0")
         if self.workers is not None and self.workers < 1:
             raise InputError("there must be at least one worker")
+        if self.max_batch is not None and self.max_batch < 1:
+            raise InputError("a step must move at least one stream on")
         if self.max_sessions is not None and self.max_sessions < 0:
             raise InputError("max_sessions must not be negative")
         if not (self.insecure or self.keys is not None or is_loopback(self.host)):
@@ -168,10 +171,11 @@ class Server:
         self._page = Page()
         self._model = ModelInfo(recognizer.name, recognizer.chunk_ms, recognizer.language)
         num_workers = options.workers or min(MAX_WORKERS, num_usable_cores())
+        cost = recognizer.step_cost(options.calibration)
         self._engine = Engine(
             recognizer,
             num_workers,
-            options.max_batch,
+            options.max_batch or cost.batch(options.max_latency_seconds, MAX_BATCH),
             options.max_backlog_seconds,
             stall_seconds=options.stall_seconds,
             on_step=self._on_step,
@@ -180,7 +184,7 @@ class Server:
         self._max_sessions = (
             options.max_sessions
             if options.max_sessions is not None
-            else recognizer.step_cost().capacity(options.max_latency_seconds, num_workers)
+            else cost.capacity(options.max_latency_seconds, num_workers)
         )
         self._metrics.max_sessions.set(self._max_sessions)
         self._punctuality = Punctuality(options.max_latency_seconds, time.monotonic)

@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -119,7 +120,7 @@ class FakeRecognizer:
         self.streams.append(FakeStream(self, options))
         return self.streams[-1]
 
-    def step_cost(self) -> StepCost:
+    def step_cost(self, kept_in: Path | None = None, /) -> StepCost:
         return StepCost(0.0, 0.001, CHUNK_MS / 1000)
 
     def step(self, streams: Sequence[FakeStream], /) -> list[list[Event]]:

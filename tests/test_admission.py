@@ -23,6 +23,12 @@ def test_a_tight_promise_allows_fewer() -> None:
     assert cost.capacity(0.02) == 5
 
 
+def test_a_step_is_never_so_large_that_it_alone_breaks_the_promise() -> None:
+    assert StepCost(fixed=0.01, per_stream=0.0045, audio_seconds=0.06).batch(0.3, 64) == 31  # in 0.15 s
+    assert StepCost(fixed=0.01, per_stream=0.001, audio_seconds=0.06).batch(0.3, 64) == 64
+    assert StepCost(fixed=0.2, per_stream=0.001, audio_seconds=0.06).batch(0.3, 64) == 1
+
+
 @given(st.floats(0, 1), st.floats(1e-5, 1), st.floats(0.01, 1))
 def test_at_least_one_is_carried_and_a_slower_machine_carries_no_more(
     fixed: float, per_stream: float, latency: float

@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 
 from streaming_asr import calibration
-from streaming_asr.calibration import BATCH, FRONT_SECONDS, SPOKEN_FRAMES, made_up_speech, measure_step
+from streaming_asr.admission import StepCost
+from streaming_asr.calibration import BATCH, FRONT_SECONDS, SPOKEN_FRAMES, kept_cost, made_up_speech, measure_step
 from streaming_asr.decoder import Decoder, DecoderOptions
+from streaming_asr.errors import InputError
 from streaming_asr.lexicon import Lexicon, LexiconTree
 from streaming_asr.model import AcousticModel, ModelConfig
 from streaming_asr.network import Network
@@ -52,3 +54,44 @@ def test_made_up_speech_is_words_of_the_lexicon(tmp_path: Path) -> None:
     decoder.step(state, speech)
     assert len(decoder.finish(state)[0].words) >= 3
     assert math.isfinite(decoder.finish(state)[0].score)
+
+
+COST = StepCost(0.002, 0.0001, 0.06)
+
+
+def unwanted() -> StepCost:
+    raise AssertionError("it was measured before")
+
+
+def test_what_was_measured_is_kept_for_the_next_start(tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    assert kept_cost(path, "en 1", lambda: COST) == COST
+    assert kept_cost(path, "en 1", unwanted) == COST
+    assert b"\n" in path.read_bytes().strip()  # to be read by people
+
+
+@pytest.mark.parametrize("changed", ["model", "processor"])
+def test_what_was_measured_of_something_else_is_measured_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str
+) -> None:
+    path, other = tmp_path / "calibration.json", StepCost(0.004, 0.0002, 0.06)
+    kept_cost(path, "en 1", lambda: COST)
+    if changed == "processor":
+        monkeypatch.setattr(calibration, "_processor", lambda: "abacus")
+    subject = "en 2" if changed == "model" else "en 1"
+    assert kept_cost(path, subject, lambda: other) == other
+    assert kept_cost(path, subject, unwanted) == other
+
+
+def test_a_file_that_is_something_else_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "server.toml"
+    for content in (b"port = 1\n", b'{"cost": 1}', b"\xff"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"server\.toml is not a calibration"):
+            kept_cost(path, "en 1", lambda: COST)
+        assert path.read_bytes() == content
+
+
+def test_a_place_that_cannot_be_written_to_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"cannot be kept in .*missing"):
+        kept_cost(tmp_path / "missing" / "calibration.json", "en 1", lambda: COST)

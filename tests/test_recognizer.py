@@ -384,3 +384,11 @@ def test_a_hotword_that_the_lexicon_lacks_is_heard_and_only_in_its_session(
     assert any("krzyz" in alternative.text for final in finals(events) for alternative in final.alternatives)
     assert any("krzyz" in event.committed for event in events if isinstance(event, Partial))
     assert heard() == plain
+
+
+def test_what_its_steps_cost_can_be_kept(recognizer: Recognizer, tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    cost = recognizer.step_cost(path)
+    assert recognizer.step_cost(path) == cost  # two measurements never agree to the last digit
+    assert "tiny" in path.read_text()
+    assert "beam=200" in path.read_text()
