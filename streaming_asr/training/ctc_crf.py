@@ -13,6 +13,8 @@ frame was blank after label b. Index 0 stands for "no label yet", which only bla
 
 Both recursions are rescaled at each frame. The gradient is the difference of label posteriors, so the recursions are
 run outside autograd.
+
+Beside it: consistency (CR-CTC, Yao et al., arXiv 2410.05101), what two views of a recording are told apart by.
 """
 
 from __future__ import annotations
@@ -132,3 +134,18 @@ def ctc_crf_loss(
     if denominator_scale:
         loss = loss + denominator_scale * torch.where(ctc > 0, log_partition(log_probs, lengths, bigram), 0.0)
     return loss
+
+
+def consistency_loss(log_probs: Tensor, lengths: Tensor) -> Tensor:
+    """How far the outputs for two views of the same recordings are from each other, each taken as the other's target.
+
+    log_probs: float32 [2 B, T, V], the first views before the second ones, row for row; lengths: int64 [2 B].
+    Returns the Kullback-Leibler divergence both ways, summed over all frames, float32 [].
+    """
+    one, other = log_probs.chunk(2)
+    inside = torch.arange(one.shape[1], device=one.device) < lengths[: len(one), None]  # [B, T]
+    total = log_probs.new_zeros(())
+    for student, teacher in ((one, other.detach()), (other, one.detach())):
+        divergence = functional.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)  # [B, T]
+        total = total + torch.where(inside, divergence, 0.0).sum()
+    return total

@@ -109,13 +109,21 @@ class Augmentation:
 NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0)
 
 
+def draw_tempo(policy: Augmentation, rng: np.random.Generator) -> float:
+    """How much shorter a recording is to become."""
+    return 1 + float(rng.uniform(-policy.tempo, policy.tempo)) if policy.tempo else 1.0
+
+
 def augment(
-    features: Half, policy: Augmentation, mean: NDArray[np.float32], rng: np.random.Generator
+    features: Half, policy: Augmentation, mean: NDArray[np.float32], tempo: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """A distorted copy: float16 [T, 80] to float32 [T', 80]. Masks (SpecAugment, arXiv 1904.08779) write ``mean``."""
+    """A distorted copy: float16 [T, 80] to float32 [T / tempo, 80].
+
+    Masks (SpecAugment, arXiv 1904.08779) write ``mean``.
+    """
     x = features.astype(np.float32)
-    if policy.tempo:
-        x = _stretch(x, 1 + rng.uniform(-policy.tempo, policy.tempo))
+    if tempo != 1.0:
+        x = _stretch(x, tempo)
     if policy.warp:
         x = _warp(x, 1 + rng.uniform(-policy.warp, policy.warp))
     if policy.gain or policy.tilt:

@@ -24,7 +24,7 @@ from ..model import AcousticModel
 from ..recordings import Recording, find_recordings
 from ..tokens import PHONE_ID
 from .alignment import find_pauses, viterbi
-from .data import Augmentation, FeatureCache, Half, augment
+from .data import Augmentation, FeatureCache, Half, augment, draw_tempo
 
 logger = logging.getLogger(__name__)
 
@@ -66,12 +66,16 @@ def phone_targets(recordings: list[Recording], pronunciations: dict[str, list[li
 
 @dataclass
 class Batch:
-    """Padded features float32 [B, T, 80], lengths in frames [B], targets int64 [B, U], their lengths [B]."""
+    """Padded features float32 [B, T, 80], lengths in frames [B], targets int64 [B, U], their lengths [B].
+
+    With several views of each recording the first of all come first, then the second of all: same lengths and targets.
+    """
 
     frames: Tensor
     num_frames: Tensor
     targets: Tensor
     target_lengths: Tensor
+    num_views: int = 1
 
 
 class Cut(NamedTuple):
@@ -111,23 +115,31 @@ class DataSet:
         logger.info("%d of %d recordings, %.2f hours", len(self.indices), len(recordings), hours)
 
     def batch(
-        self, indices: list[int], policy: Augmentation, mean: NDArray[np.float32], rng: np.random.Generator
+        self,
+        indices: list[int],
+        policy: Augmentation,
+        mean: NDArray[np.float32],
+        rng: np.random.Generator,
+        num_views: int = 1,
     ) -> Batch:
-        """Loads and augments the given recordings."""
-        arrays, targets = [], list[list[int]]()
+        """Loads and augments the given recordings, each ``num_views`` times: at one pace, otherwise independently."""
+        views: list[list[tuple[NDArray[np.float32], list[int]]]] = [[] for _ in range(num_views)]
         for index in indices:
-            source = self.features
-            if self.distorted is not None and rng.random() < policy.distorted:
-                source = self.distorted
-            features, target = source[index], self.targets[index]
-            assert target is not None
-            if index in self.cuts and rng.random() < policy.spliced:
-                features, target = self._spliced(index, source, target, rng)
-            array = augment(features, policy, mean, rng)
-            if len(array) < 3 * len(target) + 6:  # stretched too far for its labels
-                array = features.astype(np.float32)
-            arrays.append(array)
-            targets.append(target)
+            is_spliced = index in self.cuts and rng.random() < policy.spliced
+            splice_seed, tempo = rng.integers(2**63), draw_tempo(policy, rng)
+            for view in views:
+                source = self.features
+                if self.distorted is not None and rng.random() < policy.distorted:
+                    source = self.distorted
+                features, target = source[index], self.targets[index]
+                assert target is not None
+                if is_spliced:
+                    features, target = self._spliced(index, source, target, np.random.default_rng(splice_seed))
+                array = augment(features, policy, mean, tempo, rng)
+                if len(array) < 3 * len(target) + 6:  # stretched too far for its labels
+                    array = features.astype(np.float32)
+                view.append((array, target))
+        arrays, targets = zip(*itertools.chain(*views), strict=True)
         step = self.step_frames
         longest = -(-max(map(len, arrays)) // step) * step
         frames = np.zeros((len(arrays), longest, arrays[0].shape[1]), np.float32)
@@ -143,6 +155,7 @@ class DataSet:
             torch.tensor(lengths),
             torch.from_numpy(padded),
             torch.tensor([len(t) for t in targets]),
+            num_views,
         )
 
     def _spliced(

@@ -1,7 +1,8 @@
 """Owns the training loop of the acoustic model: one process or several under ``torchrun``, CPU or CUDA.
 
-Plain CTC warms up, then CTC-CRF trains to the end; AdamW with a linear warm-up and a cosine decay; an exponential
-moving average of the weights is what ships. A checkpoint every few minutes holds all that a killed run needs to go on.
+Plain CTC warms up, then CTC-CRF trains to the end, on request with two views of each recording that are to be told
+alike; AdamW with a linear warm-up and a cosine decay; an exponential moving average of the weights is what ships. A
+checkpoint every few minutes holds all that a killed run needs to go on.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from torch import Tensor, distributed
 from ..errors import InputError
 from ..model import AcousticModel, ModelConfig, load_model, save_model
 from ..tokens import NUM_TOKENS
-from .ctc_crf import ctc_crf_loss, estimate_bigram
+from .ctc_crf import consistency_loss, ctc_crf_loss, estimate_bigram
 from .data import NO_AUGMENTATION, Augmentation, length_buckets
 from .dataset import Batch, DataSet, read_pronunciations
 from .front_end import with_convolutions
@@ -52,6 +53,7 @@ class TrainConfig:
     dropout: float = 0.1
     ctc_epochs: float = 1.0  # plain CTC before CTC-CRF
     ctc_scale: float = 0.05
+    consistency: float = 0.0  # weight of what two views of each recording differ by; 0: one view
     average_decay: float = 0.998
     augmentation: Augmentation = field(default_factory=Augmentation)
     clean_epochs: float = 1.0  # at the start, shortest first, undistorted
@@ -167,13 +169,14 @@ class Trainer:
         indices = self.train_set.epoch_indices(config.low_weight, rng)
         clean = epoch < config.clean_epochs
         num_frames = [self.train_set.features.num_frames(i) for i in indices]
-        plan = list(length_buckets(num_frames, int(config.batch_seconds * 100), None if clean else rng))
+        num_views = 1 if clean or not config.consistency else 2
+        plan = list(length_buckets(num_frames, int(config.batch_seconds * 100 / num_views), None if clean else rng))
         self.batches_in_epoch = len(plan) // self.world_size
         for number in range(skip, self.batches_in_epoch):
             chosen = [indices[i] for i in plan[number * self.world_size + self.rank]]
             batch_rng = np.random.default_rng((config.seed, epoch, number, self.rank))
             policy = NO_AUGMENTATION if clean else config.augmentation
-            yield self.train_set.batch(chosen, policy, self.mean, batch_rng)
+            yield self.train_set.batch(chosen, policy, self.mean, batch_rng, num_views)
 
     def _loss(self, model: AcousticModel, batch: Batch, crf: bool) -> tuple[Tensor, int]:
         """Summed loss of a batch, and its number of output frames."""
@@ -187,7 +190,10 @@ class Trainer:
             log_probs.float().transpose(0, 1), lengths, batch.targets.to(device), batch.target_lengths.to(device),
             self.bigram, 1.0 if crf else 0.0, self.config.ctc_scale if crf else 1.0,
         )  # fmt: skip
-        return loss.sum(), int(lengths.sum())
+        total = loss.sum()
+        if batch.num_views == 2:
+            total = total + self.config.consistency * consistency_loss(log_probs.float(), lengths)
+        return total, int(lengths.sum())
 
     def run(self, max_wall_seconds: float = math.inf) -> None:
         """Trains to the end of the config's epochs, or until this call has run ``max_wall_seconds``."""

@@ -3,7 +3,7 @@ import itertools
 import pytest
 import torch
 
-from streaming_asr.training.ctc_crf import ctc_crf_loss, estimate_bigram, log_partition
+from streaming_asr.training.ctc_crf import consistency_loss, ctc_crf_loss, estimate_bigram, log_partition
 
 NUM_TOKENS, NUM_FRAMES = 3, 5
 BIGRAM = estimate_bigram([[1, 2, 1], [2, 2], [1]], NUM_TOKENS)
@@ -77,3 +77,16 @@ def test_long_sequences_neither_overflow_nor_vanish() -> None:
     assert torch.isfinite(partition).all()
     assert scores.grad is not None
     torch.testing.assert_close(scores.grad[:1500].sum(-1), torch.ones(1500, 2), atol=1e-3, rtol=0)
+
+
+def test_views_that_are_told_alike_cost_nothing_and_others_what_they_differ_by() -> None:
+    views = log_probs().detach().transpose(0, 1)[:2].clone().requires_grad_()  # [2 B, T, V] of one recording
+    assert float(consistency_loss(views[:1].repeat(2, 1, 1), torch.tensor([NUM_FRAMES] * 2)).detach()) == 0.0
+    length = NUM_FRAMES - 2  # what follows does not count
+    loss = consistency_loss(views, torch.tensor([length] * 2))
+    a, b = views.detach()[:, :length].exp()
+    assert loss.item() == pytest.approx(float((a * (a / b).log() + b * (b / a).log()).sum()), abs=1e-5)
+    (gradient,) = torch.autograd.grad(loss, views)
+    torch.testing.assert_close(gradient[0, :length], -b)  # each is drawn to the other, which stands still
+    torch.testing.assert_close(gradient[1, :length], -a)
+    assert not gradient[:, length:].any()
