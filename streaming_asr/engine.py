@@ -91,6 +91,15 @@ def num_usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def is_runnable(thread: threading.Thread) -> bool:
+    """Whether a thread runs or waits for nothing but a processor; false where the system does not say (see proc(5))."""
+    try:
+        stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat.rpartition(b")")[2].split()[0] == b"R"
+
+
 T = TypeVar("T")
 
 # --- the worker ------------------------------------------------------------------------------------------------------
@@ -306,7 +315,7 @@ class Worker:
         except OSError:  # it died just now
             return False
         work = None if self._in_hand is None else self._num_works
-        return self._watchdog.is_stalled(self._clock(), work, cpu_seconds)
+        return self._watchdog.is_stalled(self._clock(), work, cpu_seconds, is_runnable(thread))
 
     def _start_thread(self) -> None:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)

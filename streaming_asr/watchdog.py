@@ -1,7 +1,8 @@
 """Owns the judgement whether the worker has stopped getting on: times and processor times in, a verdict out.
 
-Pure. Wall-clock time alone cannot tell a worker that stands still from one that a busy machine starves: the first uses
-no processor time at all, or, in a loop without end, much more than any work before it did; the second uses a little.
+Pure. Wall-clock time alone cannot tell a worker that stands still from one that a busy machine starves: the first waits
+for something and uses no processor time at all, or, in a loop without end, much more than any work before it did; the
+second uses a little, or could run if it were let.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ class Watchdog:
         """A piece of work is done; it took so much processor time."""
         self._recent.append(cpu_seconds)
 
-    def is_stalled(self, now: float, work: int | None, cpu_seconds: float) -> bool:
+    def is_stalled(self, now: float, work: int | None, cpu_seconds: float, is_runnable: bool = False) -> bool:
         """Whether the worker has stopped getting on with `work`, the number of the piece it has in hand.
 
-        cpu_seconds: processor time that its thread has used so far.
+        cpu_seconds: processor time that its thread has used so far. is_runnable: it is known to wait for nothing else.
         """
         if work is None or work != self._work:
             self._work, self._work_cpu, self._still_seconds = work, cpu_seconds, 0.0
-        elif cpu_seconds - self._looked_cpu <= STANDSTILL_CPU_SECONDS:
+        elif cpu_seconds - self._looked_cpu <= STANDSTILL_CPU_SECONDS and not is_runnable:
             self._still_seconds += min(now - self._looked_at, MAX_LOOK_SECONDS)
         else:
             self._still_seconds = 0.0

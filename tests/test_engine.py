@@ -5,6 +5,7 @@ import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from fakes import CHUNK_SAMPLES, DEATH, POISON, SECRET, STALL, FakeRecognizer, word, words
 
 from streaming_asr.audio import AudioDecoder, Samples
-from streaming_asr.engine import MAX_MARKERS, Engine, Handle, StepReport
+from streaming_asr.engine import MAX_MARKERS, Engine, Handle, StepReport, is_runnable
 from streaming_asr.messages import Event, Final, StreamOptions
 
 # --- engine --------------------------------------------------------------------------------------------------------
@@ -453,3 +454,25 @@ def test_a_step_says_what_it_cost() -> None:
         assert reports == [StepReport([1.0], 1.0, [2.0])]  # the clock was asked when it was ready, before and after
 
     run(test)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="this system does not say what threads wait for")
+def test_a_thread_that_waits_is_told_from_one_that_could_run() -> None:
+    end, is_busy = threading.Event(), True
+
+    def spin() -> None:
+        while is_busy:
+            pass
+
+    waits, spins = threading.Thread(target=end.wait), threading.Thread(target=spin)
+    for thread in (waits, spins):
+        thread.start()
+    try:
+        assert any(not is_runnable(waits) for _ in range(1000))  # once it has got so far
+        assert sum(is_runnable(spins) for _ in range(100)) > 0  # but for when it waits for Python's lock
+    finally:
+        end.set()
+        is_busy = False
+        waits.join()
+        spins.join()
+    assert not is_runnable(waits)

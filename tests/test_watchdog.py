@@ -13,6 +13,12 @@ def test_who_is_starved_by_a_busy_machine_does_not() -> None:
     assert not any(looks(Watchdog(1.0), [i / 4 for i in range(40)], [i / 200 for i in range(40)]))
 
 
+def test_who_only_waits_for_a_processor_does_not_either() -> None:
+    watchdog = Watchdog(1.0)
+    assert not any(watchdog.is_stalled(now / 4, 7, 5.0, is_runnable=True) for now in range(40))
+    assert [watchdog.is_stalled(10 + now / 4, 7, 5.0) for now in range(4)] == [False] * 3 + [True]
+
+
 def test_a_loop_without_end_is_told_by_the_processor_time_it_takes() -> None:
     assert looks(Watchdog(1.0), [0, 5, 10, 11], [0.0, 0.5, 0.9, 1.1]) == [False, False, False, True]
     slow = Watchdog(1.0)
