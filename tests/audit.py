@@ -1,19 +1,24 @@
-"""``python -m tests.audit``: asks pip-audit about every package that the installed server and client run with.
+"""``python -m tests.audit [--advisories DIR]``: known vulnerabilities of all that the server and the client run with.
 
-A known vulnerability is printed and fails. A package that the source of advisories could not be asked about is printed
-as ``not audited``: no failure, since nothing was found, and no clean bill either.
+pip-audit asks the packages' registry; with ``--advisories`` a copy of PyPA's advisory database is asked instead, its
+folder ``vulns``: one folder a package, files in the OSV format. A known vulnerability is printed and fails. A package
+that the source of advisories could not be asked about is printed as ``not audited``: no failure, since nothing was
+found, and no clean bill either.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -75,9 +80,55 @@ def judge(report: str, complaints: str) -> tuple[int, list[str]]:
     return code, lines
 
 
-def main() -> int:
-    """The command; 1 if anything is vulnerable, 2 if pip-audit cannot be run as it is here."""
+def is_affected(version: str, affected: Mapping[str, Any]) -> bool:
+    """Whether an ``affected`` entry of an advisory (OSV schema 1.6) covers a version."""
+    if version in affected.get("versions", ()):
+        return True
+    ranges = [each["events"] for each in affected.get("ranges", ()) if each["type"] == "ECOSYSTEM"]
+    return any(_is_within(Version(version), events) for events in ranges)
+
+
+def _is_within(version: Version, events: Sequence[Mapping[str, str]]) -> bool:
+    inside = False
+    for event in events:
+        match event:
+            case {"introduced": first}:
+                inside |= version >= Version(first)
+            case {"fixed": fixed}:
+                inside &= version < Version(fixed)
+            case {"last_affected": last}:
+                inside &= version <= Version(last)
+    return inside
+
+
+def look_up(folder: Path, versions: Mapping[str, str]) -> tuple[int, list[str]]:
+    """The exit code and what to print, from a copy of an advisory database."""
+    lines, known = [], 0
+    for path in sorted(folder.glob("*/*.yaml")):
+        name = canonicalize_name(path.parent.name)
+        if name not in versions:
+            continue
+        advisory = yaml.safe_load(path.read_text(encoding="utf-8"))
+        known += 1
+        if "withdrawn" not in advisory and any(is_affected(versions[name], each) for each in advisory["affected"]):
+            lines.append(f"vulnerable: {name} {versions[name]}: {advisory['id']}")
+    code = int(bool(lines))
+    return code, [*lines, f"{len(versions)} packages looked up, {known} advisories about them, {len(lines)} apply"]
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    """The command; 1 if anything is vulnerable, 2 if there is nothing to ask as it was said."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--advisories", type=Path, metavar="DIR", help="a copy of the database, its folder vulns")
+    advisories: Path | None = parser.parse_args(arguments).advisories
     versions = installed_closure(ROOTS)
+    if advisories is not None:
+        if not any(advisories.glob("*/*.yaml")):
+            print(f"{advisories} holds no advisories", file=sys.stderr)
+            return 2
+        code, lines = look_up(advisories, versions)
+        print("\n".join(lines), flush=True)
+        return code
     with tempfile.TemporaryDirectory() as folder:
         pinned = Path(folder) / "requirements.txt"
         pinned.write_text("".join(f"{name}=={version}\n" for name, version in versions.items()))
@@ -97,4 +148,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(main(sys.argv[1:]))

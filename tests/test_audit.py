@@ -110,3 +110,48 @@ def test_a_source_that_never_answers_has_not_audited_anything(
     monkeypatch.setattr(audit, "TIMEOUT_SECONDS", 0.5)
     assert audit.main() == 0
     assert capfd.readouterr().out == "not audited: no answer within 0.5 s\n"
+
+
+@pytest.mark.parametrize(
+    ("affected", "hit"),
+    [
+        ({"versions": ["1.2", "1.3"]}, True),
+        ({"versions": ["1.2"]}, False),
+        ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1.3"}]}]}, False),
+        ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1.3.1"}]}]}, True),
+        ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "1.3"}, {"last_affected": "1.3"}]}]}, True),
+        ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "1.10"}]}]}, False),
+        (
+            {"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1"}, {"introduced": "1.2"}]}]},
+            True,
+        ),
+        ({"ranges": [{"type": "GIT", "events": [{"introduced": "0"}]}]}, False),
+    ],
+)
+def test_an_advisory_names_versions_or_ranges_of_them(affected: dict[str, Any], hit: bool) -> None:
+    assert audit.is_affected("1.3", affected) is hit
+
+
+def write_advisory(folder: Path, name: str, advisory_id: str, **more: Any) -> None:
+    (folder / name).mkdir(parents=True, exist_ok=True)
+    advisory = {"id": advisory_id, "affected": [{"versions": ["2.0"]}], **more}
+    (folder / name / f"{advisory_id}.yaml").write_text(json.dumps(advisory))
+
+
+def test_a_copy_of_the_advisories_can_be_asked(tmp_path: Path) -> None:
+    write_advisory(tmp_path, "rich", "PYSEC-1")
+    write_advisory(tmp_path, "Jinja2", "PYSEC-2")
+    write_advisory(tmp_path, "Jinja2", "PYSEC-3", withdrawn="2024-01-01T00:00:00Z")
+    write_advisory(tmp_path, "django", "PYSEC-4")
+    assert audit.look_up(tmp_path, {"rich": "1.0", "jinja2": "2.0", "numpy": "2.0"}) == (
+        1,
+        ["vulnerable: jinja2 2.0: PYSEC-2", "3 packages looked up, 3 advisories about them, 1 apply"],
+    )
+
+
+def test_a_folder_without_advisories_is_no_clean_bill(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert audit.main(["--advisories", str(tmp_path)]) == 2
+    assert "holds no advisories" in capsys.readouterr().err
+    write_advisory(tmp_path, "django", "PYSEC-4")
+    assert audit.main(["--advisories", str(tmp_path)]) == 0
+    assert "packages looked up, 0 advisories about them, 0 apply" in capsys.readouterr().out
