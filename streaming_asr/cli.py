@@ -202,7 +202,11 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "--pronunciations", type=Path, required=True, metavar="FILE", help="dictionary in CMUdict's format"
     )
     build_lm.add_argument("--output", type=Path, required=True, metavar="DIR")
-    build_lm.add_argument("--order", type=_count, default=3, metavar="N")
+    build_lm.add_argument("--order", type=_count, default=3, metavar="N", help="of the longest n-grams (default: 3)")
+    build_lm.add_argument("--max-words", type=_count, default=200_000, metavar="N", help="default: %(default)s")
+    build_lm.add_argument(
+        "--max-bytes", type=_count, default=30_000_000, metavar="N", help="of the n-grams (default: %(default)s)"
+    )
 
     punctuation = commands.add_parser("train-punctuation", help="train the marks and capitals of finals on prose")
     punctuation.add_argument(
@@ -499,7 +503,14 @@ def _train(options: argparse.Namespace) -> int:
 def _build_lm(options: argparse.Namespace) -> int:
     from .training.lm import build_lm
 
-    build_lm(options.texts, options.pronunciations, options.output, order=options.order)
+    build_lm(
+        options.texts,
+        options.pronunciations,
+        options.output,
+        order=options.order,
+        max_words=options.max_words,
+        max_bytes=options.max_bytes,
+    )
     return EXIT_OK
 
 

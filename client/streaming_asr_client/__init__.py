@@ -13,7 +13,7 @@ from .errors import (
     ServerFull,
     UsageError,
 )
-from .events import Alternative, Done, Error, Event, Final, Partial, Ready, SpeechStarted, Word
+from .events import Alternative, Done, Error, Event, Final, GoingAway, Partial, Ready, SpeechStarted, Word
 from .protocol import Encoding, Endpointing, Request
 
 __version__ = "0.1.0"
@@ -30,6 +30,7 @@ __all__ = [
     "Error",
     "Event",
     "Final",
+    "GoingAway",
     "LocalProtocolError",
     "Partial",
     "Ready",

@@ -37,8 +37,8 @@ class ServerError(ClientError):
 
 
 class ServerFull(ServerError):  # noqa: N818 - reads as what happened
-    """The server has no room for another session now (close code 1013, or HTTP 503): try again later."""
+    """There is no room now, in the server or for this key or address (close code 1013, HTTP 503): try again later."""
 
-    def __init__(self, url: str, message: str = "") -> None:
-        super().__init__("full", message)
-        self.args = (f"the server at {url} is full{f' ({message})' if message else ''}; try again in a moment",)
+    def __init__(self, url: str, message: str = "", code: str = "server_full") -> None:
+        super().__init__(code, message)
+        self.args = (f"the server at {url} has no room{f' ({message})' if message else ''}; try again in a moment",)

@@ -188,7 +188,11 @@ class ClientProtocol:
         if self.state is State.DONE:
             return None
         if code == CLOSE_TRY_AGAIN_LATER:
-            return ServerFull(self.url, self.error.message if self.error else reason)
+            return (
+                ServerFull(self.url, self.error.message, self.error.code)
+                if self.error
+                else ServerFull(self.url, reason)
+            )
         if self.error is not None:
             return ServerError(self.error.code, self.error.message)
         words = {

@@ -227,10 +227,10 @@ async def babble(server: FakeServer, connection: ServerConnection, recorded: Rec
     ("behaviour", "status", "says"),
     [
         (refuse, None, "the server says: 7 Hz is too slow (bad_rate)"),
-        (full, None, "the server at URL is full (4 sessions are open); try again in a moment"),
+        (full, None, "the server at URL has no room (4 sessions are open); try again in a moment"),
         (vanish, None, "the connection broke off (close code 1006, URL)"),
         (babble, None, "the server sent something that is not JSON: 'hello!'"),
-        (recognize, HTTPStatus.SERVICE_UNAVAILABLE, "the server at URL is full; try again in a moment"),
+        (recognize, HTTPStatus.SERVICE_UNAVAILABLE, "the server at URL has no room; try again in a moment"),
         (recognize, HTTPStatus.UNAUTHORIZED, "the server at URL asks for an API key, and was given none that is good"),
         (recognize, HTTPStatus.FORBIDDEN, "the server at URL refuses: HTTP 403"),
     ],

@@ -181,9 +181,9 @@ def test_a_server_that_ends_the_session_itself() -> None:
 @pytest.mark.parametrize(
     ("frames", "code", "kind", "says"),
     [
-        (['{"type": "error", "code": "busy", "message": "8 sessions"}'], 1013, ServerFull, "is full"),
+        (['{"type": "error", "code": "busy", "message": "8 sessions"}'], 1013, ServerFull, "has no room"),
         (['{"type": "error", "code": "oops", "message": "broke"}'], 1011, ServerError, "broke"),
-        ([], 1013, ServerFull, "is full"),
+        ([], 1013, ServerFull, "has no room"),
         ([], 1000, ConnectionLost, "the server ended the session early"),
     ],
 )

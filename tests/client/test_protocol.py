@@ -140,8 +140,8 @@ def test_audio_is_cut_into_frames_and_nothing_is_lost(beginning: bytes, length: 
     [
         (State.DONE, 1000, "", None, ""),
         (State.DONE, 1006, "", None, ""),
-        (State.STARTING, 1013, "8 sessions", ServerFull, "the server at ws://h/v1/stream is full (8 sessions)"),
-        (State.FAILED, 1013, "", ServerFull, "is full (went wrong)"),
+        (State.STARTING, 1013, "8 sessions", ServerFull, "the server at ws://h/v1/stream has no room (8 sessions)"),
+        (State.FAILED, 1013, "", ServerFull, "has no room (went wrong)"),
         (State.FAILED, 1008, "", ServerError, "the server says: went wrong (c)"),
         (State.STREAMING, 1000, "", ConnectionLost, "the server ended the session early"),
         (State.STREAMING, 1001, "bye", ConnectionLost, "the server is shutting down (close code 1001: bye"),
