@@ -36,7 +36,9 @@ logger = logging.getLogger(__name__)
 MAX_BATCH = 64  # streams in one model step
 MAX_WORKERS = 4  # by default: what is Python of them takes turns
 MAX_BACKLOG_SECONDS = 10.0  # of one stream's audio, from which its sender is to wait
-MAX_MARKERS = 64  # of one stream that wait, from which its sender is to wait: each may cost a block of its own
+MAX_REQUESTS = (
+    64  # flushes and markers of one stream that wait, from which its sender is to: each may cost a block or some steps
+)
 STOP_SECONDS = 5.0  # for the worker to end the step under way
 FEED_SAMPLES = 8000  # 0.5 s: at most so much of one stream goes through the front end at a turn
 
@@ -150,7 +152,7 @@ class Handle:
     def has_capacity(self) -> bool:
         """Whether the backlog is below its limits."""
         too_long = self.backlog_seconds >= self._worker.max_backlog_seconds
-        return not too_long and self._backlog.num_markers < MAX_MARKERS
+        return not too_long and self._backlog.num_requests < MAX_REQUESTS
 
     def push(self, samples: Samples) -> None:
         """Appends audio: float32 [N], 16 kHz mono. Never blocks; see `wait_capacity`."""
@@ -363,18 +365,19 @@ class Worker:
                     break
                 nudged, self._nudged = self._nudged, {}
             if nudged:
-                self._held(list(nudged), functools.partial(self._feed_all, list(nudged)))
+                ready = self._held(list(nudged), functools.partial(self._fed, list(nudged)))
+                for handle in ready:  # only now: a thread that was given up on meanwhile is not here any more
+                    handle._ready_at = self._clock()
+                    self._scheduler.offer(handle, handle._ready_at)
             batch = self._scheduler.take(self._max_batch)
             if batch:
                 self._step(batch)
         for handle in list(self._open):
             self._give_back(handle)
 
-    def _feed_all(self, handles: Iterable[Handle]) -> None:
-        for handle in handles:
-            if self._guarded(handle, self._feed):
-                handle._ready_at = self._clock()
-                self._scheduler.offer(handle, handle._ready_at)
+    def _fed(self, handles: Iterable[Handle]) -> list[Handle]:
+        """Those of the handles that are ready after what could be done for them."""
+        return [handle for handle in handles if self._guarded(handle, self._feed)]
 
     def _guarded(self, handle: Handle, work: Callable[[Handle], T]) -> T | None:
         """Does work for one stream; if it raises, that stream ends and no other."""
@@ -382,8 +385,9 @@ class Worker:
             return work(handle)
         except Exception as error:
             _log_failure("a stream's step", error)
-            self._give_back(handle)
-            self._on_loop(handle._on_failure)
+            if threading.current_thread() is self._thread:  # or else all that it had in hand was given back before
+                self._give_back(handle)
+                self._on_loop(handle._on_failure)
             return None
 
     def _held(self, handles: list[Handle], work: Callable[[], T]) -> T:

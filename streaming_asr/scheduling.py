@@ -87,15 +87,14 @@ class Backlog:
         self._block_samples = block_samples
         self._items: deque[_Block | Reason | Marker] = deque()
         self.num_samples = 0
-        self.num_markers = 0
-        self._num_flushes = 0
+        self.num_requests = 0  # flushes and markers
 
     def __bool__(self) -> bool:
         return bool(self._items)
 
     def holds(self, num_samples: int) -> bool:
         """Whether so much audio is there, or anything that is to be answered however little there is."""
-        return bool(self._items) and (self.num_samples >= num_samples or self.num_markers > 0 or self._num_flushes > 0)
+        return bool(self._items) and (self.num_samples >= num_samples or self.num_requests > 0)
 
     def append(self, samples: Samples) -> None:
         """Copies float32 [N] to the end."""
@@ -112,22 +111,19 @@ class Backlog:
 
     def append_flush(self, reason: Reason) -> None:
         """Marks this place for a flush."""
-        self._num_flushes += 1
+        self.num_requests += 1
         self._items.append(reason)
 
     def append_marker(self) -> None:
         """Marks this place."""
-        self.num_markers += 1
+        self.num_requests += 1
         self._items.append(MARKER)
 
     def take(self) -> Samples | Reason | Marker:
         """The first block, or the flush or marker that comes first."""
         item = self._items.popleft()
-        if isinstance(item, Marker):
-            self.num_markers -= 1
-            return item
-        if isinstance(item, str):
-            self._num_flushes -= 1
+        if not isinstance(item, _Block):
+            self.num_requests -= 1
             return item
         self.num_samples -= item.length
         return item.samples[: item.length]
@@ -135,4 +131,4 @@ class Backlog:
     def clear(self) -> None:
         """Drops everything."""
         self._items.clear()
-        self.num_samples = self.num_markers = self._num_flushes = 0
+        self.num_samples = self.num_requests = 0

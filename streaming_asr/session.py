@@ -436,6 +436,8 @@ class Session:
         if not self._num_finals - len(self._finals) <= utterance <= self._num_finals:
             words = f"the session cannot go on from utterance {utterance}: it keeps the last {len(self._finals)} finals"
             self._farewell = []
+            if self.state is State.CLOSED:  # it ended while nobody was there
+                return [Send(messages.Error("bad_resume", words)), Close(1008, "bad_resume")]
             return self.fail("bad_resume", words, 1008)
         missing = [Send(final) for final in self._finals if final.utterance >= utterance]
         reopening, self._reopening = self._reopening, []

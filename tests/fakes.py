@@ -17,6 +17,7 @@ SECRET = "words that somebody said"  # in an exception; must not be logged
 POISON = 99  # a chunk as loud as this breaks the step it is in
 STALL = 98  # as loud as this, exactly: holds up the step it is in until `FakeRecognizer.released` is set
 DEATH = 97  # the same: ends the thread that takes the step
+STALL_PUSH = 96  # the same: holds up the thread that pushes it into a stream
 
 
 def word(level: int) -> bytes:
@@ -42,6 +43,8 @@ class FakeStream:
     def push(self, samples: Samples) -> None:
         assert not self.closed
         self.items.append(samples)
+        if round(float(np.abs(samples).max(initial=0)) * 100) == STALL_PUSH:
+            assert self.recognizer.released.wait(30)
 
     def flush(self, reason: Reason) -> None:
         assert not self.closed

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import CHUNK_SAMPLES, DEATH, POISON, SECRET, STALL, FakeRecognizer, word, words
+from fakes import CHUNK_SAMPLES, DEATH, POISON, SECRET, STALL, STALL_PUSH, FakeRecognizer, word, words
 
 from streaming_asr.audio import AudioDecoder, Samples
-from streaming_asr.engine import MAX_MARKERS, Engine, Handle, StepReport, is_runnable
+from streaming_asr.engine import MAX_REQUESTS, Engine, Handle, StepReport, is_runnable
 from streaming_asr.messages import Event, Final, StreamOptions
 
 # --- engine --------------------------------------------------------------------------------------------------------
@@ -358,7 +358,7 @@ def test_a_mark_is_reached_when_all_steps_before_it_are_taken() -> None:
 
             def reached() -> None:
                 told.append("mark")
-                if told.count("mark") == MAX_MARKERS:
+                if told.count("mark") == MAX_REQUESTS:
                     done.set()
 
             recognizer.gate.clear()
@@ -367,7 +367,7 @@ def test_a_mark_is_reached_when_all_steps_before_it_are_taken() -> None:
             handle.push(samples(words(1, 0)))
             handle.mark()
             handle.push(samples(word(2)[:-2]))  # no whole chunk: no step
-            for _ in range(MAX_MARKERS - 2):
+            for _ in range(MAX_REQUESTS - 2):
                 handle.mark()
             recognizer.gate.set()
             await done.wait()
@@ -378,6 +378,25 @@ def test_a_mark_is_reached_when_all_steps_before_it_are_taken() -> None:
                 "mark",
             ]
             handle.close()
+
+    run(test)
+
+
+def test_who_asks_for_finals_without_end_has_to_wait() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with running(recognizer) as engine:
+            listener = Listener(engine)
+            recognizer.gate.clear()
+            listener.handle.push(samples(words(1, 2)))  # the worker waits in its first step
+            await eventually(lambda: listener.handle.backlog_seconds < 0.1)
+            for _ in range(MAX_REQUESTS):
+                assert listener.handle.has_capacity
+                listener.handle.flush("finalize")
+            assert not listener.handle.has_capacity
+            recognizer.gate.set()
+            assert await listener.handle.wait_capacity()
+            listener.handle.close()
 
     run(test)
 
@@ -410,7 +429,7 @@ def test_audio_is_fed_once_it_makes_a_step() -> None:
 # --- a worker that does not get on ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", [STALL, DEATH])
+@pytest.mark.parametrize("fault", [STALL, STALL_PUSH, DEATH])
 def test_a_worker_that_stands_still_or_dies_is_replaced_and_other_streams_go_on(
     fault: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -418,24 +437,25 @@ def test_a_worker_that_stands_still_or_dies_is_replaced_and_other_streams_go_on(
         recognizer = FakeRecognizer()
         async with running(recognizer, max_batch=1, stall_seconds=0.05) as engine:
             good, bad = Listener(engine), Listener(engine)
-            good.handle.push(samples(words(1, 2)))
-            await eventually(lambda: len(good.events) == 3)
+            [worker] = engine._workers
+            await eventually(lambda: recognizer.open_streams == 2 and worker._in_hand is None)
             assert not engine.supervise()
             bad.handle.push(samples(word(fault)))
             await eventually(lambda: not bad.handle.backlog_seconds)
-            good.handle.push(samples(word(3)))
+            good.handle.push(samples(words(1, 2, 3)))
             await eventually(engine.supervise)
             assert bad.failed.is_set()
             good.handle.flush("stop")
             assert await good.stopped() == [("w1 w2 w3", "stop")]
             assert engine.num_streams == 1
-            assert engine.num_abandoned == (fault == STALL)
+            assert engine.num_abandoned == (fault != DEATH)
             recognizer.released.set()
             await eventually(lambda: engine.num_abandoned == 0 and recognizer.open_streams == 1)
             assert not engine.supervise()
             late = Listener(engine)
             late.handle.flush("stop")
             assert await late.stopped() == [("", "stop")]
+            assert ("failed" in caplog.text) == (fault == DEATH)  # what the old thread had in hand is nobody's any more
 
     run(test)
     assert "of 2 streams 1 are lost" in caplog.text

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fakes import FakeRecognizer, words
+from fakes import FakeRecognizer, word, words
 from test_server import Message, client, eventually, receive, receive_all, receive_until, run, serving
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
@@ -15,6 +15,7 @@ from streaming_asr import server as server_module
 from streaming_asr.limits import Limits
 from streaming_asr.messages import Ready
 from streaming_asr.server import Server
+from streaming_asr.session import State
 
 START = '{"type": "start", "resumable": true}'
 AUDIO = words(1, 2, 0, 3, 4, 5, 0, 0, 6)
@@ -178,6 +179,31 @@ def test_what_cannot_be_delivered_any_more_is_refused_not_left_out() -> None:
                 await connection.send(resume(ready, 7))
                 received, code, _ = await receive_all(connection)
                 assert (received[-1]["code"], code) == ("bad_resume", 1008)
+
+    run(test)
+
+
+def test_so_it_is_when_the_session_has_ended_meanwhile() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with serving(recognizer) as server:
+            async with client(server) as connection:
+                await connection.send(START)
+                ready = await receive(connection)
+                recognizer.gate.clear()
+                await connection.send(word(1))
+                await connection.send('{"type": "stop"}')
+                await eventually(lambda: bool(recognizer.streams and recognizer.streams[0].items))
+                connection.transport.abort()
+            await eventually(lambda: server.num_sessions == 0)
+            recognizer.gate.set()
+            [waiting] = server._suspended.values()
+            await eventually(lambda: waiting._session.state is State.CLOSED)
+            async with client(server) as connection:
+                await connection.send(resume(ready, 7))
+                received, code, _ = await receive_all(connection)
+                assert (received[-1]["code"], code) == ("bad_resume", 1008)
+            await eventually(lambda: server.num_sessions == 0)
 
     run(test)
 

@@ -150,6 +150,6 @@ def test_a_backlog_counts_its_marks() -> None:
     for _ in range(3):
         backlog.append_marker()
     backlog.take()
-    assert backlog.num_markers == 2
+    assert backlog.num_requests == 2
     backlog.clear()
-    assert backlog.num_markers == 0
+    assert backlog.num_requests == 0
