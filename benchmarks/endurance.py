@@ -44,7 +44,7 @@ MAX_GROWTH = 0.02  # of memory
 class ForgetfulRecognizer(FakeRecognizer):
     """The tests' recognizer without the records that it keeps for them, which grow."""
 
-    def step(self, streams: Sequence[FakeStream], /) -> list[list[Any]]:
+    def step(self, streams: Sequence[FakeStream], /) -> list[Any]:
         events = super().step(streams)
         for record in (self.batches, self.stepped, self.streams):
             record.clear()  # type: ignore[attr-defined]

@@ -43,6 +43,9 @@ STOP_SECONDS = 5.0  # for the worker to end the step under way
 FEED_SAMPLES = 8000  # 0.5 s: at most so much of one stream goes through the front end at a turn
 
 
+Stepped = list[Event] | Exception  # what a step made of one stream
+
+
 class EngineStream(Protocol):
     """What the engine needs of `recognizer.Stream`."""
 
@@ -78,10 +81,10 @@ class EngineRecognizer(Protocol):
     def stream(self, options: Any, /) -> EngineStream:
         """A new stream."""
 
-    def step(self, streams: Sequence[Any], /) -> list[list[Event]]:
-        """One step for streams that are all ready. On an exception no stream has moved on.
+    def step(self, streams: Sequence[Any], /) -> list[Stepped]:
+        """One step for streams that are all ready: the events of each, or what ended it alone.
 
-        Several threads may step at once, each streams of its own.
+        If it raises, no stream has moved on. Several threads may step at once, each streams of its own.
         """
 
     def step_cost(self, kept_in: Path | None = None, /) -> StepCost:
@@ -384,11 +387,14 @@ class Worker:
         try:
             return work(handle)
         except Exception as error:
-            _log_failure("a stream's step", error)
-            if threading.current_thread() is self._thread:  # or else all that it had in hand was given back before
-                self._give_back(handle)
-                self._on_loop(handle._on_failure)
+            self._fail(handle, error)
             return None
+
+    def _fail(self, handle: Handle, error: Exception) -> None:
+        _log_failure("a stream's step", error)
+        if threading.current_thread() is self._thread:  # or else all that it had in hand was given back before
+            self._give_back(handle)
+            self._on_loop(handle._on_failure)
 
     def _held(self, handles: list[Handle], work: Callable[[], T]) -> T:
         """Does one piece of work under the eyes of `supervise`."""
@@ -481,12 +487,12 @@ class Worker:
         late_seconds = [max(0.0, ended - time_due) for time_due in due]
         queue_seconds = [began - handle._ready_at for handle in batch]
         self._on_step(StepReport(queue_seconds, ended - began, late_seconds))
-        for handle, waited, events in zip(batch, queue_seconds, results, strict=True):
-            if events and handle._options.timings:
-                events[:] = self._timed(events, waited, ended - began)
+        for at, (handle, waited, stepped) in enumerate(zip(batch, queue_seconds, results, strict=True)):
+            if handle._options.timings and not isinstance(stepped, Exception):
+                results[at] = self._timed(stepped, waited, ended - began)
         self._after_step(batch, results, ended)
 
-    def _timed(self, events: list[Event], queue_seconds: float, step_seconds: float) -> list[Event]:
+    def _timed(self, events: list[Event], queue_seconds: float, step_seconds: float) -> Stepped:
         search_seconds = min(self._recognizer.search_seconds, step_seconds)
         timings = Timings(_ms(queue_seconds), _ms(step_seconds - search_seconds), _ms(search_seconds), 0.0)
         return [
@@ -494,17 +500,22 @@ class Worker:
             for event in events
         ]
 
-    def _step_alone(self, handle: Handle) -> list[list[Event]] | None:
+    def _step_alone(self, handle: Handle) -> list[Stepped] | None:
         assert handle._stream is not None
         return self._recognizer.step([handle._stream]) if handle._stream.ready else None
 
-    def _after_step(self, batch: list[Handle], results: list[list[Event]], ended: float) -> None:
-        deliveries = [(handle, events) for handle, events in zip(batch, results, strict=True) if events]
+    def _after_step(self, batch: list[Handle], results: list[Stepped], ended: float) -> None:
+        stepped = list(zip(batch, results, strict=True))
+        deliveries = [(handle, events) for handle, events in stepped if events and not isinstance(events, Exception)]
         if deliveries:
             self._on_loop(self._deliver, deliveries, ended)
+        for handle, error in stepped:
+            if isinstance(error, Exception):
+                self._fail(handle, error)
         with self._wake:
-            for handle in batch:
-                self._nudge(handle)  # it may be ready again
+            for handle, events in stepped:
+                if not isinstance(events, Exception):
+                    self._nudge(handle)  # it may be ready again
 
     def _deliver(self, deliveries: list[tuple[Handle, list[Event]]], ended: float) -> None:
         """On the event loop: hands each stream what its step found."""

@@ -198,10 +198,11 @@ class Recognizer:
         """A new stream. Raises `InputError` for options out of range."""
         return Stream(self, options or StreamOptions())
 
-    def step(self, streams: Sequence[Stream]) -> list[list[Event]]:
+    def step(self, streams: Sequence[Stream]) -> list[list[Event] | Exception]:
         """Moves each of ``streams`` (all `Stream.ready`) on by one chunk; returns the events of each, in order.
 
-        Nothing has moved when the network raises.
+        Where what follows the search raised for one stream, this stands in place of its events, and it is not to be
+        stepped any more. Nothing has moved when the network raises.
         """
         self._last_step.search_seconds = 0.0
         running = [stream for stream in streams if stream.has_audio]
@@ -222,7 +223,15 @@ class Recognizer:
             for stream, hypothesis in zip(running, self.decoder.best_many(states), strict=True):
                 stream.hypothesis = hypothesis
             self._last_step.search_seconds = time.perf_counter() - began
-        return [stream.advance() for stream in streams]
+        return [_advanced(stream) for stream in streams]
+
+
+def _advanced(stream: Stream) -> list[Event] | Exception:
+    """One's trouble is not the others'."""
+    try:
+        return stream.advance()
+    except Exception as error:
+        return error
 
 
 def _read_punctuator(folder: Path, manifest: Manifest) -> Punctuator | None:
@@ -299,7 +308,10 @@ class Stream:
     def _run(self) -> list[Event]:
         events: list[Event] = []
         while self.ready:
-            events += self._recognizer.step([self])[0]
+            stepped = self._recognizer.step([self])[0]
+            if isinstance(stepped, Exception):
+                raise stepped
+            events += stepped
         return events
 
     # --- front end: samples to frames, asleep or awake --------------------------------------------------------------

@@ -17,6 +17,7 @@ SECRET = "words that somebody said"  # in an exception; must not be logged
 POISON = 99  # a chunk as loud as this breaks the step it is in
 STALL = 98  # as loud as this, exactly: holds up the step it is in until `FakeRecognizer.released` is set
 DEATH = 97  # the same: ends the thread that takes the step
+BROKEN = 95  # the same: breaks its own stream when the step is done
 STALL_PUSH = 96  # the same: holds up the thread that pushes it into a stream
 
 
@@ -126,7 +127,7 @@ class FakeRecognizer:
     def step_cost(self, kept_in: Path | None = None, /) -> StepCost:
         return StepCost(0.0, 0.001, CHUNK_MS / 1000)
 
-    def step(self, streams: Sequence[FakeStream], /) -> list[list[Event]]:
+    def step(self, streams: Sequence[FakeStream], /) -> list[list[Event] | Exception]:
         assert self.gate.wait(30)
         self.threads.add(threading.get_ident())
         self.batches.append(len(streams))
@@ -139,4 +140,5 @@ class FakeRecognizer:
             assert self.released.wait(30)
         if DEATH in levels:
             raise SystemExit(SECRET)
-        return [stream.advance() for stream in streams]
+        events = [stream.advance() for stream in streams]
+        return [ValueError(SECRET) if level == BROKEN else own for level, own in zip(levels, events, strict=True)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import CHUNK_SAMPLES, DEATH, POISON, SECRET, STALL, STALL_PUSH, FakeRecognizer, word, words
+from fakes import BROKEN, CHUNK_SAMPLES, DEATH, POISON, SECRET, STALL, STALL_PUSH, FakeRecognizer, word, words
 
 from streaming_asr.audio import AudioDecoder, Samples
 from streaming_asr.engine import MAX_REQUESTS, Engine, Handle, StepReport, is_runnable
@@ -145,7 +145,8 @@ def test_a_stream_goes_to_the_worker_that_has_fewest() -> None:
     run(test)
 
 
-def test_a_broken_step_ends_its_stream_and_no_other(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("fault", [POISON, BROKEN])
+def test_a_broken_step_ends_its_stream_and_no_other(fault: int, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         recognizer = FakeRecognizer()
         async with running(recognizer) as engine:
@@ -155,7 +156,7 @@ def test_a_broken_step_ends_its_stream_and_no_other(caplog: pytest.LogCaptureFix
             await eventually(lambda: not first.handle.backlog_seconds)  # the worker is inside a step now
             good, bad = Listener(engine), Listener(engine)
             good.handle.push(samples(words(1, 2)))
-            bad.handle.push(samples(words(POISON, 2)))
+            bad.handle.push(samples(words(fault, 2)))
             recognizer.gate.set()
             await bad.failed.wait()
             good.handle.push(samples(word(3)))

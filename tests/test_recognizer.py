@@ -392,3 +392,17 @@ def test_what_its_steps_cost_can_be_kept(recognizer: Recognizer, tmp_path: Path)
     assert recognizer.step_cost(path) == cost  # two measurements never agree to the last digit
     assert "tiny" in path.read_text()
     assert "beam=200" in path.read_text()
+
+
+def test_what_breaks_one_stream_leaves_the_others_their_events(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good, bad = recognizer.stream(), recognizer.stream()
+    for stream in (good, bad):
+        stream.push(SPEECH)
+        stream.flush("stop")
+    monkeypatch.setattr(bad, "advance", lambda: 1 / 0)
+    assert isinstance(recognizer.step([good, bad])[1], ZeroDivisionError)
+    assert finals(good._run())[-1].reason == "stop"
+    with pytest.raises(ZeroDivisionError):
+        bad.finish()
