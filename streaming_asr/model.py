@@ -77,6 +77,11 @@ class ModelConfig:
         return self.context_frames + self.frames_per_step
 
     @property
+    def frames_per_output(self) -> int:
+        """Frames for each output frame."""
+        return self.frames_per_step // self.outputs_per_step
+
+    @property
     def step_seconds(self) -> float:
         """Audio per step."""
         return self.frames_per_step * FRAME_SHIFT_SECONDS

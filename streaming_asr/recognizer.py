@@ -118,7 +118,7 @@ class Recognizer:
         self._last_step = _LastStep()
         self.chunk_ms = round(1000 * model.config.step_seconds)
         self.frames_per_step = model.config.frames_per_step
-        self.frames_per_output = model.config.frames_per_step // model.config.outputs_per_step
+        self.frames_per_output = model.config.frames_per_output
         self.lookahead_frames = model.config.lookahead_frames
 
     @classmethod

@@ -1,7 +1,6 @@
-"""Owns the training data: LibriSpeech-style folders in, batches of log-mel features and phone targets out.
+"""Owns the features of recordings to train on: extracted once, by the code that serves, and augmented each time.
 
-Features are extracted once, by the code that serves, and cached as float16: of the recordings as they are, and of
-distorted copies. Must not know the model.
+They are cached as float16: of the recordings as they are, and of distorted copies. Must not know targets or the model.
 """
 
 from __future__ import annotations

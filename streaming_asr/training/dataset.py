@@ -6,6 +6,7 @@ recordings can be cut and spliced. Knows neither the objective nor the loop.
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import logging
@@ -14,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
-from ..model import AcousticModel
+from ..model import AcousticModel, ModelConfig
 from ..recordings import Recording, find_recordings
 from ..tokens import PHONE_ID
 from .alignment import find_pauses, viterbi
@@ -28,6 +30,7 @@ from .data import Augmentation, FeatureCache, Half, augment, draw_tempo
 
 logger = logging.getLogger(__name__)
 
+LONGEST_FRAMES = 3600  # of a recording that is trained on: 36 s
 PEERS_TRIED = 4  # recordings of the same speaker of which the one that fits best ends a spliced one
 LENGTH_TOLERANCE = 150  # frames by which a spliced recording may be longer or shorter, so that batches stay as planned
 
@@ -93,7 +96,7 @@ class DataSet:
         folders: list[Path],
         pronunciations: dict[str, list[list[int]]],
         cache: Path,
-        step_frames: int,
+        shape: ModelConfig,
         distortion_seed: int | None = None,
     ) -> None:
         recordings = find_recordings(folders)
@@ -104,13 +107,15 @@ class DataSet:
         self.indices = [
             index
             for index, target in enumerate(targets)
-            if target and features.num_frames(index) // 3 >= len(target) and features.num_frames(index) < 3600
+            if target
+            and features.num_frames(index) // shape.frames_per_output >= len(target)
+            and features.num_frames(index) < LONGEST_FRAMES
         ]
         self.targets = targets
         self.cuts: dict[int, list[Cut]] = {}  # of recordings that have any
         self._peers: dict[str, list[int]] = {}  # recordings with cuts of each speaker
         self.recordings = recordings
-        self.step_frames = step_frames
+        self.shape = shape
         hours = sum(map(features.num_frames, self.indices)) / 360_000
         logger.info("%d of %d recordings, %.2f hours", len(self.indices), len(recordings), hours)
 
@@ -136,11 +141,12 @@ class DataSet:
                 if is_spliced:
                     features, target = self._spliced(index, source, target, np.random.default_rng(splice_seed))
                 array = augment(features, policy, mean, tempo, rng)
-                if len(array) < 3 * len(target) + 6:  # stretched too far for its labels
+                if len(array) < self.shape.frames_per_output * len(target) + self.shape.frames_per_step:
+                    # stretched too far for its labels
                     array = features.astype(np.float32)
                 view.append((array, target))
         arrays, targets = zip(*itertools.chain(*views), strict=True)
-        step = self.step_frames
+        step = self.shape.frames_per_step
         longest = -(-max(map(len, arrays)) // step) * step
         frames = np.zeros((len(arrays), longest, arrays[0].shape[1]), np.float32)
         for index, array in enumerate(arrays):
@@ -179,9 +185,15 @@ class DataSet:
         joined = np.concatenate((source[index][: cut.frame], source[other][end.frame :]))
         return joined, target[: cut.num_phones] + (self.targets[other] or [])[end.num_phones :]
 
-    def realign(self, model: AcousticModel, pronunciations: dict[str, list[list[int]]], cache: Path) -> None:
-        """Lets ``model`` say which pronunciations were said, and where recordings can be cut; kept in ``cache``."""
+    def realign(self, model: AcousticModel, pronunciations: dict[str, list[list[int]]], folder: Path) -> None:
+        """Lets ``model`` say which pronunciations were said, and where recordings can be cut.
+
+        Kept in ``folder``, which is to name the model, for these recordings and pronunciations.
+        """
+        subject = msgspec.json.encode(([str(recording.path) for recording in self.recordings], pronunciations))
+        cache = folder / f"{hashlib.sha256(subject).hexdigest()[:16]}.json"
         if not cache.exists():
+            folder.mkdir(parents=True, exist_ok=True)
             heard = {index: self._hear(model, index, pronunciations) for index in self.indices}
             part = cache.with_suffix(".part")
             part.write_text(json.dumps({index: found for index, found in heard.items() if found}))
@@ -200,7 +212,7 @@ class DataSet:
         self, model: AcousticModel, index: int, pronunciations: dict[str, list[list[int]]]
     ) -> tuple[list[int], list[Cut]] | None:
         frames = self.features[index].astype(np.float32)
-        frames = np.concatenate((frames, np.repeat(frames[-1:], -len(frames) % self.step_frames, axis=0)))
+        frames = np.concatenate((frames, np.repeat(frames[-1:], -len(frames) % self.shape.frames_per_step, axis=0)))
         with torch.inference_mode():
             log_probs, _ = model(torch.from_numpy(frames)[None], model.initial_state(1))
         words = [pronunciations[word] for word in self.recordings[index].words]
@@ -209,7 +221,7 @@ class DataSet:
             return None
         said = [variants[span.pronunciation] for variants, span in zip(words, spans, strict=True)]
         num_phones = list(itertools.accumulate(map(len, said), initial=0))
-        pauses = find_pauses(self.features[index], spans, self.step_frames // model.config.outputs_per_step)
+        pauses = find_pauses(self.features[index], spans, model.config.frames_per_output)
         return list(itertools.chain(*said)), [Cut(pause.frame, num_phones[pause.num_words]) for pause in pauses]
 
     def epoch_indices(self, low_weight: tuple[str, ...], rng: np.random.Generator) -> list[int]:

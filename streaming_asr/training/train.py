@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, distributed
 
 from ..errors import InputError
+from ..manifest import read_manifest
 from ..model import AcousticModel, ModelConfig, load_model, save_model
 from ..tokens import NUM_TOKENS
 from .ctc_crf import consistency_loss, ctc_crf_loss, estimate_bigram
@@ -63,22 +64,34 @@ class TrainConfig:
 
 
 def _prefetch(batches: Iterator[Batch], depth: int = 4) -> Iterator[Batch]:
-    """Runs ``batches`` in a thread, at most ``depth`` ahead."""
+    """Runs ``batches`` in a thread, at most ``depth`` ahead, until it is closed."""
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
+    is_closed = threading.Event()
+
+    def put(item: Batch | BaseException | None) -> None:
+        while not is_closed.is_set():
+            with contextlib.suppress(queue.Full):
+                ready.put(item, timeout=0.5)
+                return
 
     def fill() -> None:
         try:
             for batch in batches:
-                ready.put(batch)
-            ready.put(None)
+                put(batch)
+                if is_closed.is_set():
+                    return
+            put(None)
         except BaseException as error:  # handed to the consumer, which raises it
-            ready.put(error)
+            put(error)
 
     threading.Thread(target=fill, daemon=True).start()
-    while (item := ready.get()) is not None:
-        if isinstance(item, BaseException):
-            raise item
-        yield item
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        is_closed.set()
 
 
 def _learning_rate(config: TrainConfig, epoch: float, step: int) -> float:
@@ -144,7 +157,7 @@ class Trainer:
         logger.info("resumed at epoch %d, step %d", self.epoch, self.step)
 
     def save(self) -> None:
-        """Writes the checkpoint and the averaged model, each atomically."""
+        """Writes the checkpoint, atomically, and from it the averaged model."""
         if self.rank:
             return
         state = {
@@ -184,8 +197,7 @@ class Trainer:
         state = model.initial_state(len(batch.frames))
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or _cpu_has_bf16()):
             log_probs, _ = model(batch.frames.to(device), state)
-        frames_per_output = self.config.model.frames_per_step // self.config.model.outputs_per_step
-        lengths = (batch.num_frames // frames_per_output).to(device)
+        lengths = (batch.num_frames // self.config.model.frames_per_output).to(device)
         loss = ctc_crf_loss(
             log_probs.float().transpose(0, 1), lengths, batch.targets.to(device), batch.target_lengths.to(device),
             self.bigram, 1.0 if crf else 0.0, self.config.ctc_scale if crf else 1.0,
@@ -264,7 +276,7 @@ class Trainer:
         return bool(joined[-1] > 0)
 
     def evaluate(self) -> dict[str, float]:
-        """CTC loss a frame and greedy phone error rate of the averaged model on the dev set's first 200 recordings."""
+        """CTC loss a frame and greedy phone error rate of the averaged model on some 200 recordings spread over dev."""
         assert self.dev_set is not None
         model = self.averaged().to(self.device)
         loss = frames = errors = phones = 0.0
@@ -275,7 +287,7 @@ class Trainer:
             for first in range(0, len(order), 16):
                 batch = self.dev_set.batch(order[first : first + 16], NO_AUGMENTATION, self.mean, rng)
                 log_probs, _ = model(batch.frames.to(self.device), model.initial_state(len(batch.frames)))
-                lengths = (batch.num_frames // 3).tolist()
+                lengths = (batch.num_frames // self.config.model.frames_per_output).tolist()
                 total, number = self._loss(model, batch, crf=False)
                 loss, frames = loss + float(total), frames + number
                 for row, length, target, size in zip(
@@ -345,15 +357,16 @@ def train(
         distributed.init_process_group(backend, timeout=timedelta(days=1))  # extracting features takes hours
     pronunciations = read_pronunciations(lexicon)
     model = load_model(init) if init else None
-    step = settings.model.frames_per_step
+    shape = settings.model
     distortion_seed = settings.seed if settings.augmentation.distorted else None
     with _first_process_first():  # it fills the caches that the others read
-        training = DataSet(list(folders), pronunciations, output / "features", step, distortion_seed)
-        held_out = DataSet([dev], pronunciations, output / "features", step) if dev else None
-        if model:
-            training.realign(model, pronunciations, output / "targets.json")
+        training = DataSet(list(folders), pronunciations, output / "features", shape, distortion_seed)
+        held_out = DataSet([dev], pronunciations, output / "features", shape) if dev else None
+        if init and model:
+            version = read_manifest(init).sha256[:16]
+            training.realign(model, pronunciations, output / f"targets-by-{version}")
             if settings.model.channels and not model.config.channels:
-                folder = output / "init"
+                folder = output / f"init-from-{version}"
                 if not folder.exists():
                     channels, policy = settings.model.channels, settings.augmentation
                     save_model(with_convolutions(model, channels, training, policy, settings.seed), folder)

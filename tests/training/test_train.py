@@ -107,6 +107,9 @@ def test_a_stopped_run_resumes_to_the_same_weights(corpus: Path, tmp_path: Path)
         torch.testing.assert_close(pieces[name], tensor, atol=1e-3, rtol=1e-2)
 
 
+SHAPE = ModelConfig()
+
+
 class Hears(AcousticModel):
     """Is surest of one phone in every frame."""
 
@@ -126,20 +129,27 @@ def test_targets_become_the_pronunciations_that_a_model_hears(corpus: Path, tmp_
     pronunciations = read_pronunciations(tmp_path / "lexicon.txt")
     assert pronunciations["ah"] == [[PHONE_ID["IY"]], [PHONE_ID["AH"]]]
     for phone in ("AH", "IY"):
-        data = DataSet([corpus / "audio"], pronunciations, tmp_path / "features", 6)
-        data.realign(Hears(phone), pronunciations, tmp_path / f"{phone}.json")
+        data = DataSet([corpus / "audio"], pronunciations, tmp_path / "features", SHAPE)
+        data.realign(Hears(phone), pronunciations, tmp_path / phone)
         expected = {"ah": PHONE_ID[phone], "iy": PHONE_ID["IY"], "s": PHONE_ID["S"]}
         for index in data.indices:
             assert data.targets[index] == [expected[word] for word in data.recordings[index].words]
-    again = DataSet([corpus / "audio"], pronunciations, tmp_path / "features", 6)
-    again.realign(Hears("S"), pronunciations, tmp_path / "AH.json")  # what is kept is not heard again
+    again = DataSet([corpus / "audio"], pronunciations, tmp_path / "features", SHAPE)
+    again.realign(Hears("S"), pronunciations, tmp_path / "AH")  # what is kept is not heard again
     assert PHONE_ID["AH"] in (again.targets[0] or [])
+    fewer = {word: variants[:1] for word, variants in pronunciations.items()}  # but it is for another lexicon
+    again.realign(Hears("AH"), fewer, tmp_path / "AH")
+    assert PHONE_ID["AH"] not in (again.targets[0] or [])
+    write_corpus(tmp_path / "more", 41)  # and for other recordings
+    more = DataSet([tmp_path / "more"], pronunciations, tmp_path / "features", SHAPE)
+    more.realign(Hears("IY"), pronunciations, tmp_path / "AH")
+    assert PHONE_ID["AH"] not in (more.targets[0] or [])
 
 
 def test_two_views_of_a_recording_differ_in_all_but_their_pace_and_words(corpus: Path, tmp_path: Path) -> None:
     pronunciations = read_pronunciations(corpus / "lexicon.txt")
-    data = DataSet([corpus / "audio"], pronunciations, tmp_path / "features", 6, distortion_seed=1)
-    data.realign(Hears("AH"), pronunciations, tmp_path / "targets.json")
+    data = DataSet([corpus / "audio"], pronunciations, tmp_path / "features", SHAPE, distortion_seed=1)
+    data.realign(Hears("AH"), pronunciations, tmp_path / "targets")
     for index in data.indices:
         data.cuts[index] = [Cut(data.features.num_frames(index) - 50, len(data.targets[index] or []) - 1)]
         data._peers.setdefault(data.recordings[index].speaker, []).append(index)
@@ -153,8 +163,8 @@ def test_two_views_of_a_recording_differ_in_all_but_their_pace_and_words(corpus:
 
 
 def test_half_a_recording_goes_on_as_another_one_of_the_speaker_with_its_labels(corpus: Path, tmp_path: Path) -> None:
-    data = DataSet([corpus / "audio"], read_pronunciations(corpus / "lexicon.txt"), tmp_path / "features", 6)
-    data.realign(Hears("AH"), read_pronunciations(corpus / "lexicon.txt"), tmp_path / "targets.json")
+    data = DataSet([corpus / "audio"], read_pronunciations(corpus / "lexicon.txt"), tmp_path / "features", SHAPE)
+    data.realign(Hears("AH"), read_pronunciations(corpus / "lexicon.txt"), tmp_path / "targets")
     first, second = data.indices[:2]
     for index in (first, second):
         data.cuts[index] = [Cut(data.features.num_frames(index) - 50, len(data.targets[index] or []) - 1)]
