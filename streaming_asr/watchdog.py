@@ -13,7 +13,7 @@ STALL_SECONDS = 1.0  # without any processor time, or at least so much of it, fo
 RUNAWAY_FACTOR = 20.0  # times the longest of the last pieces
 RECENT_WORKS = 100
 STANDSTILL_CPU_SECONDS = 0.001  # between two looks: no more than noise
-MAX_LOOK_SECONDS = 1.0  # counted between two looks: if they are further apart, the whole process stood still
+MAX_LOOK_SECONDS = 0.5  # counted between two looks: if they are further apart, the whole process stood still
 
 
 class Watchdog:

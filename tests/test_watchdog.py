@@ -33,4 +33,4 @@ def test_nobody_stands_still_who_has_nothing_in_hand_or_something_new() -> None:
 
 
 def test_a_process_that_was_stopped_and_goes_on_is_forgiven() -> None:
-    assert looks(Watchdog(2.0), [0, 3600, 3600.25, 3600.5], [5.0, 5.0, 5.1, 5.2]) == [False] * 4
+    assert looks(Watchdog(), [0, 3600, 3600.25, 3600.5], [5.0, 5.0, 5.1, 5.2]) == [False] * 4
