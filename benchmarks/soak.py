@@ -204,7 +204,7 @@ async def run(
             await asyncio.sleep(soak.memory_seconds)
             ledger.memory.append(rss_bytes(pid))
             if number % max(1, round(soak.seconds / soak.memory_seconds / 6)) == 0:
-                report(ledger)
+                await asyncio.to_thread(report, ledger)  # it may ask the server
 
     watcher = asyncio.create_task(watch())
     try:

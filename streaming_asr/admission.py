@@ -5,6 +5,7 @@ Pure; knows no sockets, no recognizer, and only the clock that it is given.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -24,6 +25,10 @@ class StepCost:
     fixed: float
     per_stream: float
     audio_seconds: float
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.fixed < math.inf and 0 < self.per_stream < math.inf and 0 < self.audio_seconds < math.inf):
+            raise ValueError("a step's cost must be finite and above 0")
 
     def capacity(self, max_latency_seconds: float, num_workers: int = 1) -> int:
         """The most streams, at least one a worker, that are carried with nobody later than this.

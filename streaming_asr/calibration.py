@@ -4,6 +4,7 @@ that can keep it.
 
 from __future__ import annotations
 
+import os
 import platform
 import time
 from collections.abc import Callable
@@ -48,10 +49,12 @@ def kept_cost(path: Path, subject: str, measure: Callable[[], StepCost]) -> Step
             if kept.measured == measured:
                 return kept.cost
         cost = measure()
-        path.write_bytes(msgspec.json.format(msgspec.json.encode(_Kept(measured, cost))) + b"\n")
+        part = path.with_suffix(".part")
+        part.write_bytes(msgspec.json.format(msgspec.json.encode(_Kept(measured, cost))) + b"\n")
+        os.replace(part, path)
     except OSError as error:
         raise InputError(f"the calibration cannot be kept in {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise InputError(f"{path} is not a calibration: {error}") from error
     return cost
 

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
 import os
 import secrets
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,8 +42,8 @@ class Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults
         if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
             raise ValueError("sha256 must be 64 lower-case hexadecimal digits")
         for limit in (self.max_sessions, self.audio_seconds_per_hour):
-            if limit is not None and limit <= 0:
-                raise ValueError("a limit must be above 0")
+            if limit is not None and not 0 < limit < math.inf:
+                raise ValueError("a limit must be a number above 0")
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -115,7 +117,6 @@ class _Usage:
 
     def __init__(self, key: Key, clock: Callable[[], float]) -> None:
         self.key = key
-        self.num_sessions = 0
         per_hour = key.audio_seconds_per_hour
         self.audio = None if per_hour is None else Budget(per_hour / 3600, per_hour, clock)
 
@@ -128,6 +129,7 @@ class KeyRing:
         self._clock = clock
         self._stamp: tuple[int, int, int] | None = None
         self._usage: dict[str, _Usage] = {}  # by hash
+        self._num_sessions: Counter[str] = Counter()  # by hash, also of keys that are no longer there
         self.reload()
 
     def __len__(self) -> int:
@@ -144,8 +146,6 @@ class KeyRing:
         for key in read_keys(self._path).values():
             before = self._usage.get(key.sha256)
             usage[key.sha256] = before if before is not None and before.key == key else _Usage(key, self._clock)
-            if before is not None:
-                usage[key.sha256].num_sessions = before.num_sessions
         self._usage = usage
 
     def find(self, candidates: Iterable[str]) -> Key | None:
@@ -163,14 +163,14 @@ class KeyRing:
         usage = self._usage.get(key.sha256)
         if usage is None:
             raise key_revoked()
-        if key.max_sessions is not None and usage.num_sessions >= key.max_sessions:
+        if key.max_sessions is not None and self._num_sessions[key.sha256] >= key.max_sessions:
             raise ClientError("key_sessions", f"this key may have {key.max_sessions} sessions at once", 1013)
         if usage.audio is not None and usage.audio.wait_seconds > 0:
             raise self._no_audio_left(usage.key)
 
     def open_session(self, key: Key) -> None:
         """Counts a session; `check` comes before, `close_session` after."""
-        self._usage[key.sha256].num_sessions += 1
+        self._num_sessions[key.sha256] += 1
 
     def spend(self, key: Key, audio_seconds: float) -> None:
         """Takes audio from the key's budget. Raises `ClientError` when that is used up, or the key no longer good."""
@@ -185,9 +185,7 @@ class KeyRing:
 
     def close_session(self, key: Key) -> None:
         """One that `open_session` counted is over."""
-        usage = self._usage.get(key.sha256)
-        if usage is not None:
-            usage.num_sessions -= 1
+        self._num_sessions[key.sha256] -= 1
 
     def _read_stamp(self) -> tuple[int, int, int] | None:
         try:

@@ -13,6 +13,7 @@ from typing import Literal
 import msgspec
 
 PROTOCOL_VERSION = 1
+MAX_NBEST = 10
 
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "container"]
 Reason = Literal["endpoint", "finalize", "stop"]

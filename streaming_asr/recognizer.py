@@ -254,8 +254,8 @@ class Stream:
     """All state of one stream. One owner at a time; not thread-safe."""
 
     def __init__(self, recognizer: Recognizer, options: StreamOptions) -> None:
-        if not 1 <= options.nbest <= 10:
-            raise InputError(f"nbest must be 1 to 10, not {options.nbest}")
+        if not 1 <= options.nbest <= messages.MAX_NBEST:
+            raise InputError(f"nbest must be 1 to {messages.MAX_NBEST}, not {options.nbest}")
         self._recognizer = recognizer
         self._options = options
         self._rules = endpointing.session_rules(options.endpointing)

@@ -30,7 +30,6 @@ from .hotwords import MAX_HOTWORD_CHARACTERS, MAX_HOTWORDS
 from .limits import Limits
 from .messages import Checkpoint, Event, Final, Reason, ServerMessage, StreamOptions
 
-MAX_NBEST = 10
 ACK_SECONDS = 0.5  # of audio from one `Ack` to the next
 MAX_KEPT_FINALS = 256  # of a session that can be resumed, in case its client did not get them
 MAX_SAVED_FINALS = 32  # the same, on disk, where each final writes them all
@@ -224,8 +223,8 @@ def check_start(start: messages.Start, model: ModelInfo) -> None:
     if start.language is not None and start.language.lower().split("-")[0] != model.language:
         quoted = repr(start.language[:QUOTED_CHARACTERS])
         raise ClientError("bad_language", f"this server recognizes {model.language!r}, not {quoted}", 1003)
-    if not 1 <= start.nbest <= MAX_NBEST:
-        raise ClientError("bad_nbest", f"nbest must be 1 to {MAX_NBEST}, not {start.nbest}", 1003)
+    if not 1 <= start.nbest <= messages.MAX_NBEST:
+        raise ClientError("bad_nbest", f"nbest must be 1 to {messages.MAX_NBEST}, not {start.nbest}", 1003)
     if len(start.hotwords) > MAX_HOTWORDS or any(len(word) > MAX_HOTWORD_CHARACTERS for word in start.hotwords):
         words = f"there may be {MAX_HOTWORDS} hotwords of {MAX_HOTWORD_CHARACTERS} characters"
         raise ClientError("bad_hotwords", words, 1003)

@@ -85,7 +85,8 @@ def test_what_was_measured_of_something_else_is_measured_anew(
 
 def test_a_file_that_is_something_else_stays_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "server.toml"
-    for content in (b"port = 1\n", b'{"cost": 1}', b"\xff"):
+    free = b'{"measured": "en 1", "cost": {"fixed": 0.0, "per_stream": 0.0, "audio_seconds": 0.06}}'
+    for content in (b"port = 1\n", b'{"cost": 1}', b"\xff", b'{"measured": "\xff"}', b"[" * 100_000, free):
         path.write_bytes(content)
         with pytest.raises(InputError, match=r"server\.toml is not a calibration"):
             kept_cost(path, "en 1", lambda: COST)

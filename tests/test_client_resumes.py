@@ -1,12 +1,15 @@
 """Client and server with a network between them that breaks: the transcript is as if it had not."""
 
 import asyncio
+import errno
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from fakes import word, words
-from streaming_asr_client import ConnectionFailed, Done, Event, Final, client, connect
+from streaming_asr_client import ConnectionFailed, Done, Event, Final, UsageError, client, connect
+from streaming_asr_client.unacknowledged import Unacknowledged
 from test_server import run, serving
 
 from benchmarks.cuts import Network, Way
@@ -52,6 +55,31 @@ def test_a_connection_cut_at_any_chunk_changes_no_final(
             events = await transcribe(network, way, at, spool)
             assert network.num_connections >= 2
             return events
+
+    run(test)
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_audio_that_cannot_be_read_again_ends_the_session_with_the_reason(
+    is_cut: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "FIRST_RETRY_SECONDS", 0.01)
+    next_frame, num_read = Unacknowledged.next, 0
+
+    def next_or_nothing(kept: Unacknowledged) -> bytes | str | None:
+        nonlocal num_read
+        num_read += 1
+        if num_read == 8:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return next_frame(kept)
+
+    monkeypatch.setattr(Unacknowledged, "next", next_or_nothing)
+
+    async def test() -> None:
+        async with serving() as server, Network(server.url) as network:
+            with pytest.raises(UsageError, match="cannot be read again: Input/output error"):
+                await transcribe(network, "reset", 3 if is_cut else None)
+            assert num_read == 8
 
     run(test)
 

@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import stat
 from pathlib import Path
@@ -76,6 +77,30 @@ def test_sessions_are_limited_and_survive_a_reload(path: Path) -> None:
     assert caught.value.code == "key_sessions"
     keys.close_session(key)
     keys.check(key)
+
+
+def test_a_key_that_comes_back_has_the_sessions_that_it_had(path: Path) -> None:
+    text = add_key(path, "anna", max_sessions=1)
+    keys, content = ring(path), path.read_bytes()
+    key = keys.find([text])
+    assert key is not None
+    keys.open_session(key)
+    revoke_key(path, "anna")
+    keys.reload()
+    path.write_bytes(content)
+    keys.reload()
+    with pytest.raises(ClientError, match="1 sessions at once"):
+        keys.check(key)
+    keys.close_session(key)
+    keys.open_session(key)
+    with pytest.raises(ClientError, match="1 sessions at once"):
+        keys.check(key)
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, math.nan, math.inf])
+def test_a_limit_is_a_number_above_0(path: Path, limit: float) -> None:
+    with pytest.raises((InputError, ValueError), match="above 0"):
+        add_key(path, "anna", audio_seconds_per_hour=limit)
 
 
 def test_audio_is_a_budget_that_fills_up(path: Path) -> None:

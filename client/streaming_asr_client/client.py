@@ -16,7 +16,7 @@ import socket
 import ssl
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection
@@ -242,7 +242,14 @@ class ResumingClient(StreamingClient):
             self._changed.notify_all()
 
     async def send_all(self) -> None:
-        """Sends what is kept, on whatever connection there is; never returns."""
+        """Sends what is kept, on whatever connection there is; returns only if that cannot be read again."""
+        try:
+            await self._send_kept()
+        except OSError as error:
+            await self._give_up(UsageError(f"audio that was kept on disk cannot be read again: {error.strerror}"))
+            self._websocket.transport.abort()  # so that who iterates hears of it
+
+    async def _send_kept(self) -> NoReturn:
         while True:
             async with self._changed:
                 while (frame := self._kept.next()) is None:
@@ -256,11 +263,21 @@ class ResumingClient(StreamingClient):
                         await self._changed.wait()
 
     async def __anext__(self) -> Event:
+        try:
+            return await self._next()
+        except ClientError as failure:
+            await self._give_up(failure)
+            raise
+
+    async def _next(self) -> Event:
         while self._protocol.state is not State.DONE:
+            if self._failure is not None:
+                raise self._failure
             try:
                 event = await self._receive_alive()
             except (ConnectionLost, TimeoutError) as lost:
-                await self._reconnect(lost if isinstance(lost, ConnectionLost) else ConnectionLost(_NO_ANSWER))
+                if self._failure is None:
+                    await self._reconnect(lost if isinstance(lost, ConnectionLost) else ConnectionLost(_NO_ANSWER))
                 continue
             if isinstance(event, Ack):
                 await self._acknowledge(event)
@@ -315,11 +332,7 @@ class ResumingClient(StreamingClient):
                 break
             except (ConnectionFailed, ConnectionLost, ServerFull) as failure:
                 if loop.time() + wait_seconds > latest:
-                    await self._give_up(failure)
-                    raise
-            except ClientError as failure:
-                await self._give_up(failure)
-                raise
+                    raise failure
             await asyncio.sleep(wait_seconds * random.uniform(0.5, 1.0))  # nosec B311  # spreads clients; nobody is to be kept from guessing it
             wait_seconds = min(2 * wait_seconds, LAST_RETRY_SECONDS)
         self._notice("goes on")
@@ -330,6 +343,7 @@ class ResumingClient(StreamingClient):
             self._changed.notify_all()
 
     async def _give_up(self, failure: ClientError) -> None:
+        """Nobody is left waiting for room."""
         async with self._changed:
             self._failure = failure
             self._changed.notify_all()

@@ -215,7 +215,9 @@ class DeepgramAdapter(Adapter):
     def closing(self, close: Close) -> Close:
         """Idle clients get Deepgram's code; half a sample at the end is no mistake here."""
         if close.reason == "idle":
-            return Close(1011, f"NET-0001: neither audio nor KeepAlive for {IDLE_SECONDS:g} s")
+            return Close(
+                1011, f"NET-0001: neither audio nor KeepAlive for {self.session.limits.idle_timeout_seconds:g} s"
+            )
         return Close(1000) if close.reason == "odd_audio" else close
 
     def _final(self, final: Final) -> list[Write]:

@@ -183,7 +183,7 @@ class OpenAIAdapter(Adapter):
         if form.type == "audio/pcm" and form.rate is None:
             form = Format(rate=PCM_SAMPLE_RATE)
         if turn_detection is not None and turn_detection.type not in ("server_vad", "semantic_vad"):
-            raise ClientError("invalid_value", "turn_detection.type must be server_vad")
+            raise ClientError("invalid_value", "turn_detection.type must be server_vad or semantic_vad")
         transcription = transcription or Transcription()
         start = _start(form, transcription, turn_detection)
         check_start(start, self.session.model)

@@ -16,7 +16,7 @@ from .. import messages
 from ..errors import ClientError
 from ..hotwords import fitting_hotwords
 from ..messages import Final, Partial, ServerMessage
-from ..session import MAX_NBEST, Action, Session, State
+from ..session import Action, Session, State
 from .adapter import (
     Adapter,
     Handshake,
@@ -104,7 +104,7 @@ class VoskAdapter(Adapter):
     def _started(self) -> list[Action]:
         if self.session.state is not State.OPENING:
             return []
-        nbest = min(max(1, self._max_alternatives), MAX_NBEST)
+        nbest = min(max(1, self._max_alternatives), messages.MAX_NBEST)
         start = messages.Start(
             self._sample_rate, words=self._words, nbest=nbest, hotwords=self._hotwords, formatted=False
         )
