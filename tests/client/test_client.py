@@ -168,7 +168,10 @@ def test_a_server_that_ends_the_session_itself() -> None:
         await ready(connection, recorded)
         await connection.recv()
         await connection.send('{"type": "done", "audio_seconds": 0.04, "utterances": 0}')
-        await connection.close(1001)
+        closing = asyncio.create_task(connection.close(1001))
+        async for _ in connection:  # what a client sends until it hears; unread, it would reset the connection
+            pass
+        await closing
 
     async def body(url: str) -> list[Event]:
         async with connect(url) as session:
