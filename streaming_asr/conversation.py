@@ -14,6 +14,7 @@ import logging
 import math
 import secrets
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -131,7 +132,7 @@ class Conversation:
         self._is_detached = asyncio.Event()
         self._is_listening = False
         self._journal = journal
-        self._num_journaled = saved[0].num_finals if saved else 0  # finals, told or being told
+        self._unjournaled: deque[Final] = deque()  # settled, and not yet on its way to the journal
         self._state = state
         self._metrics = metrics
         self._gate = gate
@@ -230,9 +231,8 @@ class Conversation:
         self._give_back(forget=not self._session.is_saved)
 
     def _give_back(self, forget: bool = True) -> None:
-        if forget and self._journal is not None:
-            for final in self._unjournaled_finals:
-                self._journal.append_soon(self._session.session_id, self._adapter.name, final)
+        while forget and self._unjournaled:
+            self._write_down()
         if forget and self._state is not None and self._session.is_saved:
             self._state.remove(self.session_id)
         self._adapter.connection_lost()
@@ -254,9 +254,8 @@ class Conversation:
         self._metrics.sessions.labels(self._adapter.name).inc()
         writer = asyncio.create_task(self._write())
         try:
-            if self._journal is not None:  # what was settled while nobody was there
-                for final in self._unjournaled_finals:
-                    self._outbox.put(Duty(functools.partial(self._write_down, final)))
+            for _ in self._unjournaled:  # what was settled while nobody was there, or read
+                self._outbox.put(Duty(self._write_down))
             self._perform(self._adapter.open() if resume is None else self._adapter.resume(resume.utterance))
             while True:
                 if self._wanted is not None:
@@ -350,14 +349,9 @@ class Conversation:
         finally:
             self._outbox.abandon()
 
-    @property
-    def _unjournaled_finals(self) -> list[Final]:
-        """What was settled while there was no client."""
-        return [each for each in self._session.kept_finals if each.text and each.utterance >= self._num_journaled]
-
-    def _write_down(self, final: Final) -> Awaitable[None]:
+    def _write_down(self) -> Awaitable[None]:
         assert self._journal is not None
-        self._num_journaled = final.utterance + 1
+        final = self._unjournaled.popleft()
         return self._journal.append(self._session.session_id, self._adapter.name, final)
 
     def _perform(self, outputs: list[Output]) -> None:
@@ -396,7 +390,8 @@ class Conversation:
                 if seconds is not None:
                     self._metrics.word_seconds.observe(seconds)
             if self._journal is not None and isinstance(event, Final) and event.text:
-                self._outbox.put(Duty(functools.partial(self._write_down, event)))
+                self._unjournaled.append(event)
+                self._outbox.put(Duty(self._write_down))
         self._perform(self._adapter.receive_events(events))
 
     def _on_reached(self) -> None:

@@ -9,7 +9,7 @@ import asyncio
 import errno
 import logging
 import os
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,12 +51,8 @@ class Journal:
         except OSError as error:
             raise InputError(f"cannot write a journal in {folder}: {error.strerror}") from error
 
-    async def append(self, session: str, protocol: str, final: Final) -> None:
-        """Returns when the final is on disk, or has failed to get there."""
-        await asyncio.wrap_future(self.append_soon(session, protocol, final))
-
-    def append_soon(self, session: str, protocol: str, final: Final) -> Future[None]:
-        """The same without waiting, for a final that nobody will be told."""
+    def append(self, session: str, protocol: str, final: Final) -> asyncio.Future[None]:
+        """Puts the final in line at once; done when it is on disk, or has failed to get there."""
         time = datetime.now(UTC).isoformat(timespec="milliseconds")
         entry = Entry(
             time,
@@ -70,7 +66,7 @@ class Journal:
             final.reason,
         )
         line = msgspec.json.encode(entry) + b"\n"
-        return self._thread.submit(self._try_to_write, line)
+        return asyncio.wrap_future(self._thread.submit(self._try_to_write, line))
 
     def close(self) -> None:
         """Waits for what is being written."""

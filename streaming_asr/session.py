@@ -412,11 +412,6 @@ class Session:
         """Whether there is something to go on with."""
         return self._finals is not None and (self.state is not State.CLOSED or bool(self._farewell))
 
-    @property
-    def kept_finals(self) -> Sequence[Final]:
-        """Those that its client may lack."""
-        return self._finals or ()
-
     def holds(self, token: str) -> bool:
         """Whether this token is the session's own, compared in constant time."""
         return self._finals is not None and secrets.compare_digest(self._token.encode(), token.encode())

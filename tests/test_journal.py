@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 from fakes import words
-from test_server import START, STOP, client, receive_all, receive_until, run, serving
+from test_server import START, STOP, client, eventually, receive_all, receive_until, run, serving
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection
 
 from streaming_asr import journal as journal_module
 from streaming_asr.errors import InputError
@@ -90,6 +92,32 @@ def test_a_final_is_on_disk_when_its_client_hears_of_it(tmp_path: Path) -> None:
         ]
 
     run(test)
+
+
+@pytest.mark.parametrize(
+    ("path", "opening"),
+    [
+        ("/v1/stream", START),
+        ("/vosk", '{"config": {"sample_rate": 16000}}'),
+        ("/v1/listen?encoding=linear16&sample_rate=16000", '{"type": "KeepAlive"}'),
+    ],
+)
+def test_what_was_said_is_kept_also_if_its_client_stops_reading(
+    path: str, opening: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def send_into_full_buffers(connection: ServerConnection, data: str) -> None:
+        await asyncio.Event().wait()
+
+    async def test() -> None:
+        async with serving(journal=tmp_path) as server, connect(server.url + path, proxy=None) as connection:
+            await connection.send(opening)
+            await connection.send(words(1, 2, 0, 0, 3, 0, 0))
+            await eventually(lambda: [each._session.utterances for each in server._conversations] == [2])
+            connection.transport.abort()
+
+    monkeypatch.setattr(ServerConnection, "send", send_into_full_buffers)
+    run(test)
+    assert [(entry["utterance"], entry["text"]) for entry in entries(tmp_path)] == [(0, "w1 w2"), (1, "w3")]
 
 
 def test_without_being_asked_to_nothing_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

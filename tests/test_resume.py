@@ -238,7 +238,7 @@ def test_the_journal_holds_what_was_settled_after_the_client_had_gone(tmp_path: 
             await eventually(lambda: server.num_sessions == 0)
             recognizer.gate.set()
             [waiting] = server._suspended.values()
-            await eventually(lambda: len(waiting._session.kept_finals) == 2)
+            await eventually(lambda: waiting._session.utterances == 2)
 
     run(test)
     lines = [json.loads(line) for path in tmp_path.iterdir() for line in path.read_text().splitlines()]
