@@ -273,6 +273,7 @@ class Conversation:
                 for piece in _pieces(frame, self._session.piece_bytes):
                     before = self._session.audio_seconds
                     self._perform(self._adapter.receive(piece))
+                    self._messages_left.spend(self._adapter.more_messages)
                     self._account(self._session.audio_seconds - before)
                     if await self._wait_capacity():
                         self._session.keep_alive()  # it was not the client that was idle

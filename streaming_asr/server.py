@@ -60,7 +60,7 @@ from .protocols.vosk import VoskAdapter
 from .protocols.wyoming import WyomingAdapter
 from .session import ModelInfo, Snapshot
 from .state import StateFolder
-from .tcp import READ_BYTES, TcpConnection
+from .tcp import BUFFERED_BYTES, TcpConnection
 from .tls import ServerTls
 from .watchdog import STALL_SECONDS
 
@@ -368,7 +368,7 @@ class Server:
         """On this port clients speak `adapter`'s protocol without WebSocket around it."""
         try:
             server = await asyncio.start_server(
-                functools.partial(self._welcome, adapter), self._options.host, port, limit=READ_BYTES
+                functools.partial(self._welcome, adapter), self._options.host, port, limit=BUFFERED_BYTES
             )
         except OSError as error:
             raise self._cannot_listen(port, error) from error

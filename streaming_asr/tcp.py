@@ -12,7 +12,8 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedError, Conne
 
 from .gate import Visitor
 
-READ_BYTES = 65536  # at once, and as many wait in the reader before the sender has to
+READ_BYTES = 2 << 10  # at a time, as of a WebSocket: the shortest events in it take less than a millisecond
+BUFFERED_BYTES = 65536  # that wait in the reader before the sender has to
 
 
 class TcpConnection:

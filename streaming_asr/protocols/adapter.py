@@ -72,6 +72,7 @@ class Adapter(abc.ABC):
     # Accepted in the WebSocket handshake, best first. Browsers put their key beside one, and it is not echoed.
     subprotocols: ClassVar[tuple[str, ...]] = KEY_SUBPROTOCOLS
     idle_timeout_seconds: ClassVar[float | None] = None  # the protocol's own, where it has one
+    more_messages = 0  # than one in the last frame: in a byte stream, of which a frame is whatever has come
 
     def __init__(self, session: Session, handshake: Handshake) -> None:
         self.session = session

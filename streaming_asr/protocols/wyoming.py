@@ -140,8 +140,10 @@ class WyomingAdapter(Adapter):
     def read_bytes(self, data: bytes) -> Sequence[Step]:
         """The next bytes of the connection."""
         steps: list[Step] = []
+        self.more_messages = 0
         try:
-            for event in self._reader.accept(data):
+            for number, event in enumerate(self._reader.accept(data)):
+                self.more_messages = number
                 steps += self._read(event)
         except ClientError as error:  # what came before it holds
             steps += self.session.fail(error.code, error.message, error.close_code)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from machine import close_code, final, new, opened, partial
 from test_server import eventually, run, serving
+from test_server_limits import seconds_of
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
@@ -267,6 +268,30 @@ def test_limits_hold_and_say_so() -> None:
             await eventually(lambda: server.num_sessions == 0)
 
     run(test)
+
+
+def test_a_flood_of_events_is_slowed_down_and_taken_in_turns_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    turns: list[int] = []  # bytes of each
+    read_bytes = WyomingAdapter.read_bytes
+
+    def note_turn(self: WyomingAdapter, data: bytes) -> Any:
+        turns.append(len(data))
+        return read_bytes(self, data)
+
+    async def test() -> None:
+        limits = Limits(max_messages_per_second=500)
+        async with serving(wyoming_port=0, limits=limits) as server:
+            reader, writer = await asyncio.open_connection(*server.url_of("wyoming").removeprefix("tcp://").split(":"))
+            writer.write(800 * b'{"type":"ping"}\n')
+            answers, num_pongs = EventReader(1000, 1000), 0
+            while num_pongs < 800:
+                num_pongs += len(list(answers.accept(await reader.read(1000))))
+            writer.close()
+            await writer.wait_closed()
+
+    monkeypatch.setattr(WyomingAdapter, "read_bytes", note_turn)
+    assert seconds_of(test) >= 0.5  # 500 at once, most of the others at 500 a second
+    assert max(turns) <= 2048
 
 
 def test_an_error_arrives_although_the_client_goes_on_sending() -> None:
