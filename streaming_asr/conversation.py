@@ -208,8 +208,8 @@ class Conversation:
         """Whether the session is this token's."""
         return self._session.holds(token)
 
-    async def detach(self) -> bool:
-        """Cuts the connection, if there is one still, and takes the session for the caller's own; false: it ended."""
+    async def detach(self, connection: Connection) -> bool:
+        """Cuts the connection, if there is one still, and takes the session for this one; false: it ended."""
         while not self._is_detached.is_set():
             self.abort()
             await self._is_detached.wait()
@@ -217,6 +217,7 @@ class Conversation:
             return False
         self._is_detached.clear()
         self._suspended_at = math.inf
+        self._connection = connection  # already: who else waited for the session must cut this one
         return True
 
     def expire(self) -> None:

@@ -328,7 +328,7 @@ class Server:
         found = self._suspended.get(resume.session_id) or next(
             (each for each in self._conversations if each.session_id == resume.session_id), None
         )
-        if found is None or not found.holds(resume.token) or not await found.detach():
+        if found is None or not found.holds(resume.token) or not await found.detach(connection):
             return None
         self._suspended.pop(resume.session_id, None)
         return found

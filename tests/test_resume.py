@@ -12,6 +12,7 @@ from websockets.asyncio.server import ServerConnection
 
 from streaming_asr import outbox
 from streaming_asr import server as server_module
+from streaming_asr.conversation import Conversation
 from streaming_asr.limits import Limits
 from streaming_asr.messages import Ready
 from streaming_asr.server import Server
@@ -123,6 +124,29 @@ def test_nobody_gets_another_ones_session(changed: dict[str, str]) -> None:
             assert (await receive_until(connection, "final"))[-1]["text"] == "w1 w2"
             await connection.close()
 
+    run(test)
+
+
+def test_of_two_that_want_a_session_at_once_the_later_gets_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    claims: list[Conversation] = []
+    abort = Conversation.abort
+
+    def abort_for_two(conversation: Conversation) -> None:
+        claims.append(conversation)
+        if len(claims) >= 2:
+            abort(conversation)
+
+    async def test() -> None:
+        async with serving() as server, client(server) as connection:
+            await connection.send(START)
+            ready = await receive(connection)
+            async with client(server) as first:
+                await first.send(resume(ready, 0))
+                await eventually(lambda: len(claims) == 1)
+                assert [final["text"] for final in await finish(server, ready, [])] == SPOKEN
+                assert (await receive_all(first))[1] == 1006
+
+    monkeypatch.setattr(Conversation, "abort", abort_for_two)
     run(test)
 
 
