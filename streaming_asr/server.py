@@ -16,6 +16,7 @@ import math
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -247,7 +248,7 @@ class Server:
         if self.is_hopeless:
             return "the recognizer does not get on; start the server anew"
         if time.monotonic() < self._unready_until:
-            return "the recognizer did not get on and was restarted"
+            return "the recognizer did not get on and had to be restarted"
         if self._punctuality.is_late:
             return LATE
         return None
@@ -291,23 +292,44 @@ class Server:
             conversation.check_key()
 
     async def _keep_house(self) -> None:
+        failures: set[tuple[str, str]] = set()  # that were told
         while True:
             began = time.monotonic()
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
             self._metrics.lag_seconds.observe(max(0.0, time.monotonic() - began - HOUSEKEEPING_SECONDS))
-            if self._engine.supervise():
-                self._metrics.worker_restarts.inc()
+            ticks = [conversation.tick for conversation in self._conversations]
+            for chore in (self._supervise, self._reread_keys, *ticks, self._expire_suspended, self._expire_saved):
+                try:
+                    chore()
+                except Exception as error:  # the others are done all the same, and this one is tried again
+                    failure = chore.__qualname__, type(error).__name__
+                    if failure not in failures:
+                        failures.add(failure)
+                        frames = "".join(traceback.format_tb(error.__traceback__))  # and not its own words
+                        logger.error("%s failed with %s, which is not told again, at\n%s", *failure, frames)
+
+    def _supervise(self) -> None:
+        needs_worker = True  # also if none can be started, which raises
+        try:
+            needs_worker = self._engine.supervise()
+            self._metrics.worker_restarts.inc(needs_worker)
+        finally:
+            if needs_worker:
                 self._unready_until = time.monotonic() + UNREADY_SECONDS
-            if self._keys is not None and self._keys.has_changed():
-                self.reload()
-            for conversation in list(self._conversations):
-                conversation.tick()
-            latest = time.monotonic() - self._options.resume_seconds
-            self._expire([each for each in self._suspended.values() if each.suspended_at <= latest])
-            if self._state is not None and self._saved and time.monotonic() > self._saved_until:
-                for session_id in self._saved:
-                    self._state.remove(session_id)
-                self._saved.clear()
+
+    def _reread_keys(self) -> None:
+        if self._keys is not None and self._keys.has_changed():
+            self.reload()
+
+    def _expire_suspended(self) -> None:
+        latest = time.monotonic() - self._options.resume_seconds
+        self._expire([each for each in self._suspended.values() if each.suspended_at <= latest])
+
+    def _expire_saved(self) -> None:
+        if self._state is not None and self._saved and time.monotonic() > self._saved_until:
+            for session_id in self._saved:
+                self._state.remove(session_id)
+            self._saved.clear()
 
     def _suspend(self, conversation: Conversation) -> None:
         self._suspended[conversation.session_id] = conversation

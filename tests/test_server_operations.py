@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import DEATH, STALL, FakeRecognizer, word, words
+from fakes import DEATH, SECRET, STALL, FakeRecognizer, word, words
 from prometheus_client.parser import text_string_to_metric_families
 from test_server import START, STOP, client, eventually, receive_all, receive_until, run, serving, transcribe
 from websockets.asyncio.client import connect
@@ -21,6 +21,7 @@ from websockets.exceptions import InvalidStatus
 from streaming_asr import server as server_module
 from streaming_asr.engine import StepReport
 from streaming_asr.keys import add_key
+from streaming_asr.limits import Limits
 from streaming_asr.server import Server
 
 DASHBOARD = Path(__file__).parents[1] / "deploy" / "grafana-dashboard.json"
@@ -181,6 +182,34 @@ def test_a_server_whose_workers_all_stand_still_asks_to_be_started_anew(monkeypa
             await eventually(lambda: server._engine.num_abandoned == 0)
 
     run(test)
+
+
+def test_a_housekeeping_that_fails_is_told_once_and_goes_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    rounds = 0
+
+    def fail() -> bool:  # as where the system has no thread left
+        nonlocal rounds
+        rounds += 1
+        raise RuntimeError(SECRET)
+
+    async def test() -> None:
+        async with serving(limits=Limits(idle_timeout_seconds=0.05)) as server:
+            with monkeypatch.context() as patch:
+                patch.setattr(server._engine, "supervise", fail)
+                await eventually(lambda: rounds == 2)
+                assert (await get(server, "/readyz"))[0] == 503
+                async with client(server) as idle:
+                    assert [message["code"] for message in (await receive_all(idle))[0]] == ["idle"]
+            await eventually(lambda: time.monotonic() > server._unready_until)
+            assert await transcribe(server, words(1, 2)) == ["w1 w2"]
+            assert (await metrics(server))["streaming_asr_worker_restarts_total",] == 0
+
+    monkeypatch.setattr(server_module, "UNREADY_SECONDS", 0.5)
+    run(test)
+    assert caplog.text.count("Server._supervise failed with RuntimeError") == 1
+    assert SECRET not in caplog.text
 
 
 # --- nothing kept --------------------------------------------------------------------------------------------------
