@@ -345,8 +345,9 @@ class Server:
         """The session that a client wants back, also from a connection of which only the client knows that it broke."""
         snapshot = self._saved.get(resume.session_id)
         if snapshot is not None and snapshot.holds(resume.token):
-            del self._saved[resume.session_id]
-            return self._conversation(connection, NativeAdapter, (snapshot, resume.token))
+            restored = self._conversation(connection, NativeAdapter, (snapshot, resume.token))
+            del self._saved[resume.session_id]  # only now: one that is not served any more is still to be removed
+            return restored
         found = self._suspended.get(resume.session_id) or next(
             (each for each in self._conversations if each.session_id == resume.session_id), None
         )

@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 MAX_SNAPSHOTS = 256
 MAX_SNAPSHOT_BYTES = 4 << 20
-SUFFIX = ".json"
+SUFFIX, PART_SUFFIX = ".json", ".part"  # whole, and being written
 
 
 class StateFolder:
@@ -42,15 +42,23 @@ class StateFolder:
             raise InputError(f"cannot keep sessions in {folder}: {error.strerror}") from error
 
     def load(self) -> dict[str, Snapshot]:
-        """What is there, by session; the newest, if it is too much. The rest is removed."""
-        paths = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda path: path.stat().st_mtime, reverse=True)
+        """What is there, by session; the newest, if it is too much. The rest is removed.
+
+        Raises `InputError` when it cannot be.
+        """
         snapshots: dict[str, Snapshot] = {}
-        for path in paths:
-            snapshot = _read(path) if len(snapshots) < MAX_SNAPSHOTS else None
-            if snapshot is None:
-                path.unlink()
-            else:
-                snapshots[snapshot.session_id] = snapshot
+        try:
+            for part in self._folder.glob(f"*{PART_SUFFIX}"):  # a process was killed while it wrote
+                part.unlink()
+            paths = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda path: path.lstat().st_mtime, reverse=True)
+            for path in paths:
+                snapshot = _read(path) if len(snapshots) < MAX_SNAPSHOTS else None
+                if snapshot is None:
+                    path.unlink()
+                else:
+                    snapshots[snapshot.session_id] = snapshot
+        except OSError as error:
+            raise InputError(f"cannot keep sessions in {self._folder}: {error.filename}: {error.strerror}") from error
         return snapshots
 
     async def save(self, snapshot: Snapshot) -> None:
@@ -84,7 +92,7 @@ class StateFolder:
 
     def _write(self, session_id: str, content: bytes) -> None:
         path = self._path(session_id)
-        part = path.with_suffix(".part")
+        part = path.with_suffix(PART_SUFFIX)
         file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         with open(file, "wb") as stream:
             stream.write(content)
@@ -93,7 +101,7 @@ class StateFolder:
         os.replace(part, path)
 
     def _remove(self, session_id: str) -> None:
-        for path in (self._path(session_id), self._path(session_id).with_suffix(".part")):
+        for path in (self._path(session_id), self._path(session_id).with_suffix(PART_SUFFIX)):
             with contextlib.suppress(OSError):
                 path.unlink()
 

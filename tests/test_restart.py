@@ -10,11 +10,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from fakes import FakeRecognizer
 from streaming_asr_client import Final, connect
 from test_resume import AUDIO, PACKET, SPOKEN, START, finish, resume
 from test_server import Message, client, eventually, receive, receive_all, receive_until, run, serving
 
+from streaming_asr.errors import InputError
 from streaming_asr.server import Server
+from streaming_asr.state import StateFolder
 
 
 def files(folder: Path) -> list[str]:
@@ -139,6 +142,41 @@ def test_what_is_no_session_is_told_and_removed(
         async with serving(state_dir=tmp_path):
             assert "0123.json is no session" in caplog.text
             assert not files(tmp_path)
+
+    run(test)
+
+
+def test_what_was_being_written_when_the_server_was_killed_is_removed(tmp_path: Path) -> None:
+    async def test() -> None:
+        (tmp_path / "0123.part").write_bytes(b'{"session_id": "0123", "finals": [{"text": "my secret')
+        async with serving(state_dir=tmp_path):
+            assert not files(tmp_path)
+
+    run(test)
+
+
+@pytest.mark.parametrize("name", ["0123.json", "0123.part"])
+def test_what_cannot_be_removed_is_refused_at_start(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    with pytest.raises(InputError, match=f"cannot keep sessions in .*{name}"):
+        StateFolder(tmp_path).load()
+
+
+def test_a_session_that_is_not_served_any_more_is_refused_and_removed(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(state_dir=tmp_path) as server, client(server) as connection:
+            await connection.send('{"type": "start", "resumable": true, "language": "en"}')
+            ready = await receive(connection)
+            connection.transport.abort()
+        recognizer = FakeRecognizer()
+        recognizer.language = "de"
+        async with serving(recognizer, state_dir=tmp_path) as server:
+            async with client(server) as connection:
+                await connection.send(resume(ready, 0))
+                received, code, _ = await receive_all(connection)
+                assert ([message["code"] for message in received], code) == (["bad_language"], 1003)
+            server._saved_until = 0.0
+            await eventually(lambda: not files(tmp_path))
 
     run(test)
 
