@@ -187,6 +187,7 @@ class StreamingClient:
                     await self.keepalive()
                 else:
                     await self.send_audio(data)
+                await asyncio.sleep(0)  # or else what comes would wait until no more can be sent
         except (ConnectionLost, ServerError):
             raise
         except Exception:  # the audio's own trouble: what came before it is still worth its final
@@ -257,6 +258,7 @@ class ResumingClient(StreamingClient):
                 websocket = self._websocket
             try:
                 await websocket.send(frame)
+                await asyncio.sleep(0)  # or else what comes would wait until no more can be sent
             except ConnectionClosed:
                 async with self._changed:
                     while self._websocket is websocket:

@@ -173,12 +173,21 @@ def test_a_server_that_ends_the_session_itself() -> None:
             pass
         await closing
 
+    num_blocks = 0
+
+    async def counted() -> AsyncIterator[bytes]:
+        nonlocal num_blocks
+        async for block in blocks(600):
+            num_blocks += 1
+            yield block
+
     async def body(url: str) -> list[Event]:
         async with connect(url) as session:
-            return [event async for event in session.transcribe(blocks(600))]
+            return [event async for event in session.transcribe(counted())]
 
     with FakeServer(shut_down) as server:
         assert asyncio.run(body(server.url)) == [Done(0.04, 0)]
+    assert num_blocks < 5000  # of 15,000: who sends as fast as it goes hears what comes meanwhile
 
 
 @pytest.mark.parametrize(
