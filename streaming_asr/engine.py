@@ -298,7 +298,10 @@ class Worker:
             self._nudged = dict.fromkeys(self._open)
             if is_alive:
                 self._abandoned[thread] = streams
-            self._start_thread()
+            try:
+                self._start_thread()
+            except RuntimeError:  # the system gives no more threads; the next look tries again
+                logger.error("no thread can be started for a worker")
         logger.error(
             "the worker %s; it was replaced, and of %d streams %d are lost",
             "stood still" if is_alive else "died",

@@ -419,6 +419,7 @@ class Session:
     def suspend(self) -> None:
         """The connection is gone, its client may come back: events go on to be received, actions wait for `resume`."""
         self._is_connected = False
+        self._is_unsaved = True  # what was to be saved last may have gone with the connection
         if isinstance(self._decoder, AudioDecoder):
             self._decoder.drop_pending()
 

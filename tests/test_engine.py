@@ -463,6 +463,31 @@ def test_a_worker_that_stands_still_or_dies_is_replaced_and_other_streams_go_on(
     assert SECRET not in caplog.text
 
 
+def test_streams_hear_that_they_are_lost_also_when_no_other_worker_can_be_started(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_more(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with running(recognizer) as engine:
+            bad, good = Listener(engine), Listener(engine)
+            [worker] = engine._workers
+            await eventually(lambda: recognizer.open_streams == 2 and worker._in_hand is None)
+            bad.handle.push(samples(word(DEATH)))
+            with monkeypatch.context() as patch:
+                patch.setattr(threading.Thread, "start", no_more)
+                await eventually(engine.supervise)
+            await asyncio.wait_for(bad.failed.wait(), 1)
+            await eventually(engine.supervise)  # there is room for one again
+            good.handle.flush("stop")
+            assert await good.stopped() == [("", "stop")]
+
+    run(test)
+    assert "no thread can be started" in caplog.text
+
+
 def test_a_step_says_what_it_cost() -> None:
     async def test() -> None:
         recognizer = FakeRecognizer()

@@ -21,6 +21,7 @@ from streaming_asr.session import (
     ModelInfo,
     Open,
     Push,
+    Save,
     Send,
     Session,
     Snapshot,
@@ -320,3 +321,11 @@ def test_a_restored_session_goes_on_after_its_last_final() -> None:
         hotwords=("one",), checkpoints=True, first_sample=3200, first_utterance=5, finals_before=tuple(finals)
     )
     assert opening == Open(options)
+
+
+def test_what_was_to_be_saved_when_the_connection_went_is_saved_again() -> None:
+    session = Session("s1", MODEL, Limits(), Clock(), "token", saves=True)
+    session.receive_text('{"type": "start", "resumable": true}')
+    [saved] = [action for action in session.receive_events([final("endpoint")]) if isinstance(action, Save)]
+    session.suspend()  # with it, whoever was to perform that
+    assert [action for action in session.resume(1) if isinstance(action, Save)] == [saved]
