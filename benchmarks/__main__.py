@@ -22,6 +22,7 @@ from typing import Any
 import soundfile
 import torch
 
+from streaming_asr.calibration import processor
 from streaming_asr.errors import InputError, StreamingAsrError
 from streaming_asr.evaluate import count_word_errors
 from streaming_asr.lexicon import Lexicon
@@ -187,10 +188,8 @@ def example(timeline: Timeline) -> dict[str, Any]:
 
 def machine() -> dict[str, Any]:
     """What the figures were made on."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return {
-        "cpu": names[0] if names else platform.processor(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "load_before": os.getloadavg()[0],
         "system": platform.platform(),

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from streaming_asr.calibration import network_step
 from streaming_asr.decoder import Decoder, DecoderOptions
 from streaming_asr.evaluate import count_word_errors
 from streaming_asr.manifest import SHIPPED_MODEL
@@ -22,7 +23,7 @@ from streaming_asr.network import Network, best_precision
 from streaming_asr.recordings import Recording, find_recordings, read_samples
 from streaming_asr.search_graph import read_graph
 
-from .compute import alternate, network_step
+from .compute import alternate
 from .tune_decoder import network_outputs
 
 STREAMS = 1, 32

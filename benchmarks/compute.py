@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from streaming_asr.calibration import network_step
 from streaming_asr.messages import Final, Partial
 from streaming_asr.model import NUM_CONVOLUTIONS
-from streaming_asr.network import Network, Precision, StepFunction, product
+from streaming_asr.network import Network, Precision, product
 
 from .timeline import Shown, Timeline
 
@@ -64,19 +65,6 @@ def alternate(works: Sequence[Callable[[], object]], rounds: int, clock: Clock =
             work()
             best[index] = min(best[index], clock() - began)
     return best
-
-
-def network_step(network: StepFunction, batch_size: int) -> Callable[[], object]:
-    """One step of the network for so many streams."""
-    config = network.config
-    frames = torch.randn(batch_size, config.frames_per_step, config.num_mel_bins)
-    state = network.initial_state(batch_size)
-
-    def step() -> object:
-        with torch.inference_mode():
-            return network(frames, state)
-
-    return step
 
 
 def plain_products(config: ModelConfig, precision: Precision, batch_size: int) -> Callable[[], object]:
@@ -177,7 +165,7 @@ def parse_metrics(exposition: str) -> dict[str, float]:
 
 def read_metrics(url: str) -> dict[str, float]:
     """What a server of ours at ``ws://…`` counts now; see `parse_metrics`."""
-    with urllib.request.urlopen(url.replace("ws", "http", 1) + "/metrics") as response:
+    with urllib.request.urlopen(url.replace("ws", "http", 1) + "/metrics", timeout=10) as response:
         return parse_metrics(response.read().decode())
 
 

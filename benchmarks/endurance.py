@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import json
 import multiprocessing
-import os
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Sequence
 from multiprocessing.connection import Connection
@@ -30,6 +29,8 @@ from streaming_asr.limits import Limits
 from streaming_asr.recordings import read_samples
 from streaming_asr.server import ServerOptions, serve
 from tests.fakes import FakeRecognizer, FakeStream, words
+
+from .compute import usage
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo.wav"
 FAKE_LAP = words(1, 2, 3, 4, 5, *[0] * 20)  # 2 s: five words and a pause
@@ -82,11 +83,6 @@ def serving(is_real: bool) -> Iterator[tuple[str, int]]:
         process.join()
 
 
-def rss_bytes(pid: int) -> int:
-    """Memory that a process has now."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 async def transcribe(url: str, pcm: bytes, laps: int) -> AsyncIterator[Event]:
     """What one session is told that hears ``pcm`` so many times."""
 
@@ -113,7 +109,7 @@ async def long_stream(url: str, pid: int, pcm: bytes, hours: float, hour_seconds
             end = round(event.end * SAMPLE_RATE)
             hour = int((end - 1) / SAMPLE_RATE / hour_seconds)
             offsets[hour].append(end % lap)
-            memory[hour].append(rss_bytes(pid))
+            memory[hour].append(usage(pid).rss_bytes)
     second, last = min(1, max(memory)), max(memory)
     return {
         "audio_hours": round(laps * lap / SAMPLE_RATE / 3600, 2),
@@ -140,7 +136,7 @@ async def short_sessions(url: str, pid: int, pcm: bytes, count: int) -> dict[str
         for _ in left:
             events = [event async for event in transcribe(url, pcm[:SHORT_BYTES], 1)]
             told.append([(event.text, event.end) for event in events if isinstance(event, Final)])
-            memory.append(rss_bytes(pid))
+            memory.append(usage(pid).rss_bytes)
 
     await asyncio.gather(*(one_after_another() for _ in range(AT_ONCE)))
     tenth = max(1, count // 10)

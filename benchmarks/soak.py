@@ -29,9 +29,9 @@ from streaming_asr.manifest import SHIPPED_MODEL
 from streaming_asr.recordings import find_recordings, read_samples
 
 from .__main__ import serving
-from .compute import read_metrics
+from .compute import read_metrics, usage
 from .cuts import Network, Way
-from .endurance import growth, rss_bytes
+from .endurance import growth
 from .replay import pcm_blocks
 
 CHUNK_BYTES = 2560  # 80 ms
@@ -202,7 +202,7 @@ async def run(
     async def watch() -> None:
         for number in range(1, round(soak.seconds / soak.memory_seconds) + 1):
             await asyncio.sleep(soak.memory_seconds)
-            ledger.memory.append(rss_bytes(pid))
+            ledger.memory.append(usage(pid).rss_bytes)
             if number % max(1, round(soak.seconds / soak.memory_seconds / 6)) == 0:
                 await asyncio.to_thread(report, ledger)  # it may ask the server
 

@@ -42,7 +42,7 @@ def kept_cost(path: Path, subject: str, measure: Callable[[], StepCost]) -> Step
 
     Raises `InputError` when the file cannot be read or written, or holds something else.
     """
-    measured = f"{subject}, on {_processor()}"
+    measured = f"{subject}, on {processor()}"
     try:
         if path.exists():
             kept = msgspec.json.decode(path.read_bytes(), type=_Kept)
@@ -59,7 +59,7 @@ def kept_cost(path: Path, subject: str, measure: Callable[[], StepCost]) -> Step
     return cost
 
 
-def _processor() -> str:
+def processor() -> str:
     """Its model, where the system says it."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
@@ -73,7 +73,7 @@ def measure_step(model: StepFunction, decoder: Decoder) -> StepCost:
     """Times the front end, the network and the search on made-up sound and speech."""
     config = model.config
     outputs = config.outputs_per_step
-    one, many = (_shortest(_network_step(model, size)) for size in (1, BATCH))
+    one, many = (_shortest(network_step(model, size)) for size in (1, BATCH))
     per_stream = max(0.0, many - one) / (BATCH - 1)
     front = _shortest(_front_end) / FRONT_SECONDS * config.step_seconds
     speech = made_up_speech(decoder.tree, SPOKEN_FRAMES)
@@ -108,7 +108,8 @@ def made_up_speech(tree: LexiconTree, num_frames: int) -> NDArray[np.float32]:
     return posteriors
 
 
-def _network_step(model: StepFunction, batch: int) -> Callable[[], None]:
+def network_step(model: StepFunction, batch: int) -> Callable[[], None]:
+    """One step of the network for so many streams, to be timed."""
     frames = torch.randn(batch, model.config.frames_per_step, model.config.num_mel_bins)
     state = model.initial_state(batch)
 

@@ -77,7 +77,7 @@ def test_what_was_measured_of_something_else_is_measured_anew(
     path, other = tmp_path / "calibration.json", StepCost(0.004, 0.0002, 0.06)
     kept_cost(path, "en 1", lambda: COST)
     if changed == "processor":
-        monkeypatch.setattr(calibration, "_processor", lambda: "abacus")
+        monkeypatch.setattr(calibration, "processor", lambda: "abacus")
     subject = "en 2" if changed == "model" else "en 1"
     assert kept_cost(path, subject, lambda: other) == other
     assert kept_cost(path, subject, unwanted) == other

@@ -7,12 +7,12 @@ from benchmarks.compute import (
     alternate,
     convolution_shapes,
     gemm_shapes,
-    network_step,
     parse_stat,
     slope,
     throughput_against_gemm,
     usage,
 )
+from streaming_asr.calibration import network_step
 from streaming_asr.model import AcousticModel, Cell, ModelConfig
 from streaming_asr.network import Network
 
