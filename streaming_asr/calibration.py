@@ -49,7 +49,7 @@ def kept_cost(path: Path, subject: str, measure: Callable[[], StepCost]) -> Step
             if kept.measured == measured:
                 return kept.cost
         cost = measure()
-        part = path.with_suffix(".part")
+        part = path.with_name(f"{path.name}.part")
         part.write_bytes(msgspec.json.format(msgspec.json.encode(_Kept(measured, cost))) + b"\n")
         os.replace(part, path)
     except OSError as error:

@@ -74,12 +74,12 @@ class WebSocketConnection(ServerConnection):
                     protocol.send_text(_as_bytes(written.data))
             fail(code, reason)
 
-        protocol.fail = explain_and_fail  # type: ignore[method-assign]
+        protocol.fail = explain_and_fail  # type: ignore[method-assign]  # the library makes the protocol, and no other
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client has a connection; what it wants it has not said yet."""
         super().connection_made(transport)
-        transport.max_size = MAX_REQUEST_READ_BYTES  # type: ignore[attr-defined]  # of asyncio's socket transports
+        self._read_at_most(MAX_REQUEST_READ_BYTES)
         oldest = self._lobby.enter(self)
         if oldest is not None:
             oldest.transport.abort()
@@ -94,8 +94,11 @@ class WebSocketConnection(ServerConnection):
                 return
         super().data_received(data)
         if self.request is not None:
-            self.transport.max_size = MAX_READ_BYTES  # type: ignore[attr-defined]
+            self._read_at_most(MAX_READ_BYTES)
             self._lobby.leave(self)
+
+    def _read_at_most(self, num_bytes: int) -> None:
+        self.transport.max_size = num_bytes  # type: ignore[attr-defined]  # asyncio's socket transports have it, unlisted
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""

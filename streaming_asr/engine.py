@@ -16,7 +16,6 @@ import logging
 import os
 import threading
 import time
-import traceback
 import weakref
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ import msgspec
 
 from .admission import StepCost
 from .audio import SAMPLE_RATE, Samples
+from .logs import log_failure
 from .messages import Event, Final, Partial, Reason, StreamOptions, Timings
 from .scheduling import Backlog, Marker, Scheduler
 from .watchdog import STALL_SECONDS, Watchdog
@@ -210,7 +210,7 @@ class Handle:
         try:
             self._reached()
         except Exception as error:
-            _log_failure("answering a marker", error)
+            log_failure(logger, "answering a marker", error)
             self._on_failure()
 
     def _on_failure(self) -> None:
@@ -260,7 +260,7 @@ class Worker:
     def start(self) -> None:
         """Starts the thread; events will be delivered on the event loop that this is called from."""
         self._loop = asyncio.get_running_loop()
-        self._start_thread()
+        self._new_thread().start()
 
     async def stop(self) -> None:
         """Ends the thread after the step under way and gives all streams back."""
@@ -280,7 +280,8 @@ class Worker:
     def supervise(self) -> bool:
         """Replaces the thread if it died or does not get on, and says whether it had to.
 
-        To be called on the event loop, a few times a second.
+        To be called on the event loop, a few times a second. Raises `RuntimeError` if no thread can be started; the
+        next call tries again.
         """
         with self._wake:
             thread = self._thread
@@ -298,20 +299,18 @@ class Worker:
             self._nudged = dict.fromkeys(self._open)
             if is_alive:
                 self._abandoned[thread] = streams
-            try:
-                self._start_thread()
-            except RuntimeError:  # the system gives no more threads; the next look tries again
-                logger.error("no thread can be started for a worker")
+            successor = self._new_thread()
+        if not is_alive:
+            self._close(streams)
+        for handle in lost:
+            handle._on_failure()
+        successor.start()
         logger.error(
             "the worker %s; it was replaced, and of %d streams %d are lost",
             "stood still" if is_alive else "died",
             len(lost) + len(self._open),
             len(lost),
         )
-        if not is_alive:
-            self._close(streams)
-        for handle in lost:
-            handle._on_failure()
         return True
 
     def _is_stalled(self, thread: threading.Thread) -> bool:
@@ -325,9 +324,10 @@ class Worker:
         work = None if self._in_hand is None else self._num_works
         return self._watchdog.is_stalled(self._clock(), work, cpu_seconds, is_runnable(thread))
 
-    def _start_thread(self) -> None:
+    def _new_thread(self) -> threading.Thread:
+        """The worker's thread from now on, to be started."""
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
+        return self._thread
 
     def _new_scheduler(self) -> Scheduler[Handle]:
         return Scheduler(self._recognizer.chunk_ms / 1000)
@@ -360,7 +360,7 @@ class Worker:
                 streams = self._abandoned.pop(threading.current_thread())
             self._close(streams)
         except BaseException as error:
-            _log_failure("the worker", error)  # `supervise` finds it dead
+            log_failure(logger, "the worker", error)  # `supervise` finds it dead
 
     def _work(self) -> None:
         while True:
@@ -394,7 +394,7 @@ class Worker:
             return None
 
     def _fail(self, handle: Handle, error: Exception) -> None:
-        _log_failure("a stream's step", error)
+        log_failure(logger, "a stream's step", error)
         if threading.current_thread() is self._thread:  # or else all that it had in hand was given back before
             self._give_back(handle)
             self._on_loop(handle._on_failure)
@@ -439,7 +439,7 @@ class Worker:
             try:
                 stream.close()
             except Exception as error:
-                _log_failure("closing a stream", error)
+                log_failure(logger, "closing a stream", error)
 
     def _feed(self, handle: Handle) -> bool:
         """Moves a stream's backlog into it until it is ready, for one turn's worth at most; says whether it is."""
@@ -527,7 +527,7 @@ class Worker:
             try:
                 handle._on_events([_emitted(event, emission) for event in events])
             except Exception as error:
-                _log_failure("taking events", error)
+                log_failure(logger, "taking events", error)
                 asyncio.get_running_loop().call_soon(handle._on_failure)  # which may raise too
 
 
@@ -600,9 +600,3 @@ def _emitted(event: Event, emission: float) -> Event:
 
 def _ms(seconds: float) -> float:
     return round(1000 * seconds, 1)
-
-
-def _log_failure(what: str, error: BaseException) -> None:
-    """Without the exception's own words: they might quote what was said."""
-    frames = "".join(traceback.format_tb(error.__traceback__))
-    logger.error("%s failed with %s at\n%s", what, type(error).__name__, frames)

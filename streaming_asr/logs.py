@@ -71,6 +71,11 @@ def _origin(error: _Error) -> str:
     return "".join(traceback.format_tb(trace)) + (kind.__name__ if kind is not None else "")
 
 
+def log_failure(to: logging.Logger, what: str, error: BaseException) -> None:
+    """Says what failed and where, whatever formats it: not in the exception's own words."""
+    to.error("%s failed with %s at\n%s", what, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+
+
 def configure(level: str, form: Format) -> None:
     """Logs to stderr from `level` on; at ``debug`` it says what that does and does not write."""
     handler = logging.StreamHandler()

@@ -16,7 +16,6 @@ import math
 import signal
 import sys
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -48,7 +47,7 @@ from .gate import Gate, http_headers, http_status
 from .journal import Journal
 from .keys import KeyRing
 from .limits import Limits, Lobby
-from .logs import Format, configure, log_loop_error
+from .logs import Format, configure, log_failure, log_loop_error
 from .metrics import CONTENT_TYPE, Metrics
 from .origins import Origins
 from .page import Page
@@ -305,8 +304,7 @@ class Server:
                     failure = chore.__qualname__, type(error).__name__
                     if failure not in failures:
                         failures.add(failure)
-                        frames = "".join(traceback.format_tb(error.__traceback__))  # and not its own words
-                        logger.error("%s failed with %s, which is not told again, at\n%s", *failure, frames)
+                        log_failure(logger, chore.__qualname__, error)  # once: it comes four times a second
 
     def _supervise(self) -> None:
         needs_worker = True  # also if none can be started, which raises

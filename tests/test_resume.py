@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fakes import FakeRecognizer, word, words
+from fakes import FakeRecognizer, words
 from test_server import Message, client, eventually, receive, receive_all, receive_until, run, serving
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
@@ -72,21 +72,27 @@ def test_a_connection_cut_anywhere_loses_and_repeats_nothing(way: str, saves: bo
     run(test)
 
 
+async def stop_and_vanish(server: Server, recognizer: FakeRecognizer) -> Message:
+    """Says all and stops, but hears no final of it before the connection is gone; returns `ready`."""
+    async with client(server) as connection:
+        await connection.send(START)
+        ready = await receive(connection)
+        recognizer.gate.clear()
+        await connection.send(AUDIO)
+        await connection.send('{"type": "stop"}')
+        while (await receive_until(connection, "ack"))[-1]["received_requests"] == 0:
+            pass
+        connection.transport.abort()
+    await eventually(lambda: server.num_sessions == 0)
+    recognizer.gate.set()
+    return ready
+
+
 def test_a_session_that_was_stopped_says_the_rest_to_who_comes_back() -> None:
     async def test() -> None:
         recognizer = FakeRecognizer()
         async with serving(recognizer) as server:
-            async with client(server) as connection:
-                await connection.send(START)
-                ready = await receive(connection)
-                recognizer.gate.clear()  # nothing is said before the connection is gone
-                await connection.send(AUDIO)
-                await connection.send('{"type": "stop"}')
-                while (await receive_until(connection, "ack"))[-1]["received_requests"] == 0:
-                    pass
-                connection.transport.abort()
-            await eventually(lambda: server.num_sessions == 0)
-            recognizer.gate.set()
+            ready = await stop_and_vanish(server, recognizer)
             assert [final["text"] for final in await finish(server, ready, [])] == SPOKEN
 
     run(test)
@@ -207,20 +213,11 @@ def test_what_cannot_be_delivered_any_more_is_refused_not_left_out() -> None:
     run(test)
 
 
-def test_so_it_is_when_the_session_has_ended_meanwhile() -> None:
+def test_so_it_is_refused_when_the_session_has_ended_meanwhile() -> None:
     async def test() -> None:
         recognizer = FakeRecognizer()
         async with serving(recognizer) as server:
-            async with client(server) as connection:
-                await connection.send(START)
-                ready = await receive(connection)
-                recognizer.gate.clear()
-                await connection.send(word(1))
-                await connection.send('{"type": "stop"}')
-                await eventually(lambda: bool(recognizer.streams and recognizer.streams[0].items))
-                connection.transport.abort()
-            await eventually(lambda: server.num_sessions == 0)
-            recognizer.gate.set()
+            ready = await stop_and_vanish(server, recognizer)
             [waiting] = server._suspended.values()
             await eventually(lambda: waiting._session.state is State.CLOSED)
             async with client(server) as connection:
