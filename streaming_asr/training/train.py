@@ -151,7 +151,8 @@ class Trainer:
         saved: dict[str, Any] = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
         self.model.load_state_dict(saved["model"])
         self.average = saved["average"]
-        self.optimizer.load_state_dict(saved["optimizer"])
+        moments = saved["optimizer"]["state"]  # without its settings, which are the config's
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": moments})
         self.step, self.epoch, self.position = saved["step"], saved["epoch"], saved["position"]
         self.seconds, self.wall_seconds = saved["seconds"], saved["wall_seconds"]
         logger.info("resumed at epoch %d, step %d", self.epoch, self.step)
@@ -223,6 +224,8 @@ class Trainer:
                     return
                 for group in self.optimizer.param_groups:
                     group["lr"] = _learning_rate(config, exact_epoch, self.step)
+                # What is dropped depends on nothing before, so that a run goes on as if it had not been stopped.
+                torch.manual_seed((config.seed << 32) + self.step * self.world_size + self.rank)
                 loss, num_frames = self._loss(self.model, batch, crf=exact_epoch >= config.ctc_epochs)
                 self.optimizer.zero_grad()
                 (loss / num_frames).backward()  # type: ignore[no-untyped-call]

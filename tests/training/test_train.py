@@ -97,7 +97,7 @@ def test_it_learns_exports_and_recognizes(corpus: Path, tmp_path: Path) -> None:
 
 def test_a_stopped_run_resumes_to_the_same_weights(corpus: Path, tmp_path: Path) -> None:
     config = tmp_path / "config.json"
-    config.write_text(json.dumps({**SETTINGS, "epochs": 3, "ctc_epochs": 1, "consistency": 0.2}))
+    config.write_text(json.dumps({**SETTINGS, "epochs": 3, "ctc_epochs": 1, "consistency": 0.2, "dropout": 0.3}))
     lexicon = corpus / "lexicon.txt"
     train([corpus / "audio"], lexicon, tmp_path / "whole", config=config)
     for _ in range(50):  # stops after every single step
@@ -105,6 +105,15 @@ def test_a_stopped_run_resumes_to_the_same_weights(corpus: Path, tmp_path: Path)
     whole, pieces = (load_model(tmp_path / name / "model").state_dict() for name in ("whole", "pieces"))
     for name, tensor in whole.items():
         torch.testing.assert_close(pieces[name], tensor, atol=1e-3, rtol=1e-2)
+
+
+def test_a_run_goes_on_with_what_its_config_says_now(corpus: Path, tmp_path: Path) -> None:
+    data = DataSet([corpus / "audio"], read_pronunciations(corpus / "lexicon.txt"), tmp_path / "features", SHAPE)
+    config = read_config(corpus / "config.json")
+    for decay in (0.1, 0.3):
+        trainer = Trainer(dataclasses.replace(config, weight_decay=decay), data, None, tmp_path / "run")
+        trainer.save()
+        assert [group["weight_decay"] for group in trainer.optimizer.param_groups] == [decay, 0.0]
 
 
 SHAPE = ModelConfig()
