@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from .errors import InputError
 from .messages import Endpointing
+
+LONGEST_UTTERANCE_SECONDS = 120.0  # without endpointing; each of its words costs a little at every step until its end
 
 
 @dataclass(frozen=True)
@@ -35,14 +38,17 @@ def rules(trailing_silence_seconds: float = 0.6, max_utterance_seconds: float = 
 
 
 def session_rules(overrides: Endpointing) -> tuple[EndpointRule, ...]:
-    """The table with a session's overrides; empty when endpointing is off. Raises `InputError` for bad values."""
-    if not overrides.enabled:
-        return ()
+    """The table with a session's overrides. When endpointing is off, only length ends an utterance.
+
+    Raises `InputError` for bad values.
+    """
     silence_ms, utterance_ms = overrides.trailing_silence_ms, overrides.max_utterance_ms
     if silence_ms is not None and not 100 <= silence_ms <= 10_000:
         raise InputError(f"trailing_silence_ms must be 100 to 10000, not {silence_ms}")
     if utterance_ms is not None and not 1_000 <= utterance_ms <= 60_000:
         raise InputError(f"max_utterance_ms must be 1000 to 60000, not {utterance_ms}")
+    if not overrides.enabled:
+        return rules(math.inf, LONGEST_UTTERANCE_SECONDS)
     defaults = {
         "trailing_silence_seconds": None if silence_ms is None else silence_ms / 1000,
         "max_utterance_seconds": None if utterance_ms is None else utterance_ms / 1000,

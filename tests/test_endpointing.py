@@ -24,7 +24,18 @@ def test_a_session_may_move_the_bounds() -> None:
     silence = Silence(contains_words=True, since_token=0.3, utterance=2.0)
     assert is_endpoint(session_rules(Endpointing(trailing_silence_ms=300)), silence)
     assert not is_endpoint(session_rules(Endpointing()), silence)
-    assert session_rules(Endpointing(enabled=False)) == ()
+
+
+@pytest.mark.parametrize(
+    ("silence", "expected"),
+    [
+        (Silence(contains_words=True, since_token=100.0, utterance=110.0), False),
+        (Silence(contains_words=True, since_token=0.24, utterance=120.0), True),
+        (Silence(contains_words=True, since_token=0.0, utterance=180.0), True),
+    ],
+)
+def test_without_endpointing_only_length_ends_an_utterance(silence: Silence, expected: bool) -> None:
+    assert is_endpoint(session_rules(Endpointing(enabled=False)), silence) is expected
 
 
 @pytest.mark.parametrize(
