@@ -3,10 +3,50 @@
 from __future__ import annotations
 
 import functools
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, cast
 
 from numba import njit
 
+# Whatever is compiled, and whose constants are compiled in.
+SOURCES = (
+    "beam_search.py",
+    "compiled.py",
+    "features.py",
+    "g2p.py",
+    "lexicon.py",
+    "ngram.py",
+    "search_results.py",
+    "search_state.py",
+    "tokens.py",
+    "training/g2p.py",
+)
+
+
+def digest(folder: Path) -> str:
+    """Of the sources in a folder, hexadecimal."""
+    return hashlib.sha256(b"\0".join((folder / name).read_bytes() for name in SOURCES)).hexdigest()[:12]
+
+
+_DIGEST = digest(Path(__file__).parent)
+
+
+def njit_cached(**options: Any) -> Callable[[Any], Any]:
+    """Compiles at first use.
+
+    Numba keeps the code until the function's own file changes, though it holds what is called from other files too. So
+    its name, by which it is found in the cache, says what all of them were.
+    """
+
+    def decorate(function: Any) -> Any:
+        function.__qualname__ += f"_{_DIGEST}"
+        return cast("Any", njit)(nogil=True, cache=True, **options)(function)
+
+    return decorate
+
+
 # For what allocates nothing. Numba would count a reference to each array of a tuple at each call that the tuple is
 # handed to, across threads: that was most of the time of the search. Whoever calls from Python holds the arrays.
-njit_uncounted: Any = functools.partial(cast("Any", njit), nogil=True, cache=True, _nrt=False)
+njit_uncounted = functools.partial(njit_cached, _nrt=False)

@@ -1,4 +1,4 @@
-"""Owns the decoder: what of a search is asked for in Python, one explicit state a stream, over `beam_search`.
+"""Owns the decoder: what of a search is asked for in Python, one explicit state a stream.
 
 Knows nothing of audio, of features, or of when an utterance ends. Words that only one stream knows are in an `Overlay`,
 a second tree beside the lexicon's.
@@ -15,23 +15,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_asr import beam_search
-from streaming_asr.beam_search import (
+from streaming_asr import beam_search, search_results
+from streaming_asr.errors import InputError
+from streaming_asr.lexicon import ROOT, Lexicon, LexiconTree
+from streaming_asr.ngram import NGram, vocabulary_fingerprint
+from streaming_asr.search_results import WORDS_OF_NODE, Found
+from streaming_asr.search_state import (
     FRAME,
     HEADER,
     HISTORY_CAPACITY,
     IMPOSSIBLE,
     NUM_ALIVE,
+    NUM_HISTORY,
     SCORE_OFFSET,
-    WORDS_OF_NODE,
-    Found,
     Scratch,
     Search,
     Sections,
+    sections,
 )
-from streaming_asr.errors import InputError
-from streaming_asr.lexicon import ROOT, Lexicon, LexiconTree
-from streaming_asr.ngram import NGram, vocabulary_fingerprint
 from streaming_asr.tokens import BLANK, NUM_TOKENS, PHONES
 
 MAX_BEAM_THRESHOLD = 1e9
@@ -40,6 +41,7 @@ SMALLEST_ARENA = 64
 FIRST_HISTORY = 64
 NBEST_FOR_CONFIDENCE = 16
 MOST_RANKED = 300  # paths looked at for these, since many have the same words
+SMALL_DIFFERENCE = 1e-3  # of scores that are equal but for rounding
 MAX_OVERLAY_PRONUNCIATIONS = 300
 
 
@@ -223,7 +225,7 @@ class Decoder:
             num_words=ngram.num_words,
             num_nodes=tree.num_nodes,
             arc_score=arc_score,
-            frequent=beam_search.frequent_words(arrays, ngram.unigram_log_probs, WORDS_OF_NODE),
+            frequent=search_results.frequent_words(arrays, ngram.unigram_log_probs, WORDS_OF_NODE),
         )
         self._scratches = threading.local()
 
@@ -306,7 +308,7 @@ class Decoder:
         most = 64
         while True:
             found = Found.empty(len(states), most)
-            beam_search.best_many(
+            search_results.best_many(
                 addresses, overlays, found, self._scratch(), self._search, self.tree.arrays, self.ngram.arrays
             )  # fmt: skip
             most = found.most_words
@@ -334,15 +336,14 @@ class Decoder:
 
         Returns how many words are stable; fewer than asked for if `best` has fewer words.
         """
-        scores, paths, _, stable = self._ranked(state, final=False)
-        path = int(paths[np.argmax(scores)])
-        num_words = min(num_words, self._traced(state, path)[0].shape[1])
-        if num_words <= stable:
-            return stable
         while True:
-            room = int(beam_search.commit(state.address, path, num_words, self._scratch(), self._search))
+            room = int(
+                search_results.commit(
+                    state.address, state.overlay_address, num_words, self._scratch(), self._search, self.tree.arrays
+                )
+            )
             if not room:
-                return self._ranked(state, final=False)[3]
+                return int(state.block[NUM_HISTORY])
             self._grow_history(state, room)
 
     def finish(self, state: DecoderState, nbest: int = 1) -> list[Hypothesis]:
@@ -350,12 +351,15 @@ class Decoder:
 
         At least one: if no path is at the end of a word, the best path without its open word.
         """
-        scores, paths, words, stable = self._ranked(state, final=True)
+        path, score, stable = search_results.best_path(
+            state.address, state.overlay_address, self._scratch(), self._search, self.tree.arrays
+        )
+        scores, paths, words = self._ranked(state)
         if not len(scores):
-            scores, paths, words, stable = self._ranked(state, final=False)
-            top = np.argsort(-scores, kind="stable")[:1]
-        else:
-            top = np.argsort(-scores, kind="stable")
+            scores, paths, words = np.array([score]), np.array([path]), np.array([-1])
+        # Of a path inside a word that might end here and its copy at the root, which have the same score but for
+        # rounding, the copy comes first: it knows how the word sounded, without the silence behind it.
+        top = np.argsort(SMALL_DIFFERENCE * (words >= 0) - scores, kind="stable")
         found: dict[bytes, tuple[list[DecodedWord], float]] = {}
         for at in top[:MOST_RANKED].tolist():
             traced, acoustic = self._traced(state, int(paths[at]), int(words[at]))
@@ -385,7 +389,6 @@ class Decoder:
         self.step(state, np.full((2, NUM_TOKENS), -math.log(NUM_TOKENS), np.float32))
         self.commit(state, 1)
         self.best(state)
-        beam_search.commit(state.address, 0, 0, self._scratch(), self._search)
         self.finish(state)
 
     def _scratch(self) -> Scratch:
@@ -423,7 +426,7 @@ class Decoder:
         return scratch
 
     def _sections(self, block: NDArray[np.int32]) -> Sections:
-        stream: Sections = beam_search.sections.py_func(block, self._search.beam, self._search.arena)
+        stream: Sections = sections.py_func(block, self._search.beam, self._search.arena)
         return stream
 
     def _grow_history(self, state: DecoderState, room: int) -> None:
@@ -437,17 +440,15 @@ class Decoder:
         state.block = np.concatenate([state.block[:at], history.reshape(-1)])
         state.block[HISTORY_CAPACITY] = new
 
-    def _ranked(
-        self, state: DecoderState, final: bool
-    ) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32], int]:
+    def _ranked(self, state: DecoderState) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
         most_ends = self._most_ends if state.overlay is None else max(self._most_ends, state.overlay.most_ends)
         size = state.num_tokens * most_ends
         scores, paths, words = np.empty(size, np.float32), np.empty(size, np.int32), np.empty(size, np.int32)
-        count, stable = beam_search.rank(
-            state.address, state.bonus_address, state.overlay_address, final,
-            self._scratch(), self._search, self.tree.arrays, self.ngram.arrays, scores, paths, words,
+        count = search_results.rank(
+            state.address, state.bonus_address, state.overlay_address,
+            self._search, self.tree.arrays, self.ngram.arrays, scores, paths, words,
         )  # fmt: skip
-        return scores[:count], paths[:count], words[:count], int(stable)
+        return scores[:count], paths[:count], words[:count]
 
     def _confidence(self, acoustic: float, vote: float) -> float:
         options = self.options
@@ -461,11 +462,10 @@ class Decoder:
 
     def _traced(self, state: DecoderState, path: int, word: int = -1) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The words, first and last frames [3, n], and the acoustic scores [n] of a path."""
-        search = self._search
         room = 64
         while True:
             traced, acoustic = np.empty((3, room), np.int32), np.empty(room, np.float32)
-            count = int(beam_search.trace(state.address, path, word, search.beam, search.arena, traced, acoustic))
+            count = int(search_results.trace(state.address, path, word, self._search, traced, acoustic))
             if count <= room:
                 return traced[:, :count], acoustic[:count]
             room = count

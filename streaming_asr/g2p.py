@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from streaming_asr.compiled import njit_cached
 from streaming_asr.errors import InputError, ModelError
 from streaming_asr.tensor_file import read_tensors
 from streaming_asr.tokens import PHONE_ID
@@ -33,7 +33,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@njit_cached()
 def _score(
     first: Any, unit: Any, log_prob: Any, backoff: Any, contexts: Any, units: Any, scores: Any, after: Any
 ) -> None:

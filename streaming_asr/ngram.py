@@ -18,11 +18,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from streaming_asr.compiled import njit_uncounted
+from streaming_asr.compiled import njit_cached, njit_uncounted
 from streaming_asr.errors import InputError, ModelError
 from streaming_asr.tensor_file import read_tensors
 
@@ -64,7 +63,7 @@ def _bit(first: Any, end: Any, word: Any) -> Any:
     return 8 * first + np.int64(place * np.uint64(8 * (end - first)) >> np.uint64(32))
 
 
-@njit(nogil=True, cache=True)
+@njit_cached()
 def _marks(first_child: Any, words: Any) -> Any:
     """The marks of all children, uint8 [M]."""
     mark = np.zeros(words.shape[0], np.uint8)
@@ -182,7 +181,6 @@ def _link_suffixes(first_child: Any, words: Any, mark: Any, num_unigrams: Any, s
 @njit_uncounted()
 def _shorten_suffixes(lm: Any) -> None:
     """Lets every suffix skip the contexts that predict the same as their own suffix."""
-    order = 1
     for node in range(1, lm.suffix.shape[0]):  # suffixes come before the nodes they are of: they are final already
         target = np.int64(lm.suffix[node])
         order = 0
@@ -192,7 +190,7 @@ def _shorten_suffixes(lm: Any) -> None:
             lm.suffix[node] = _as_state(lm, target, order)
 
 
-@njit(nogil=True, cache=True)
+@njit_cached()
 def _parents(lower: Any, upper: Any, parents: Any) -> Any:
     """Merges two sorted levels: for each row of ``upper`` the row of ``lower`` it extends, or -1; counts these."""
     row = 0
@@ -216,7 +214,7 @@ def _parents(lower: Any, upper: Any, parents: Any) -> Any:
     return missing
 
 
-@njit(nogil=True, cache=True)
+@njit_cached()
 def _fill_missing(first_child: Any, words: Any, mark: Any, suffix: Any, log_prob: Any, backoff: Any) -> None:
     """Gives every node whose log_prob is NaN the probability that back-off gives it."""
     for node in range(1, suffix.shape[0]):

@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from streaming_asr import decoder as decoder_module
-from streaming_asr.beam_search import HEADER, HISTORY_CAPACITY, IMPOSSIBLE, NUM_HISTORY, NUM_LINKS, REACH, kth_best
 from streaming_asr.decoder import (
     Decoder,
     DecoderOptions,
@@ -29,6 +28,8 @@ from streaming_asr.decoder import (
 from streaming_asr.errors import InputError
 from streaming_asr.lexicon import ROOT, Lexicon, LexiconTree
 from streaming_asr.ngram import NGram
+from streaming_asr.search_results import REACH
+from streaming_asr.search_state import HEADER, HISTORY_CAPACITY, IMPOSSIBLE, NUM_HISTORY, NUM_LINKS, kth_best
 from streaming_asr.tokens import NUM_TOKENS, PHONE_ID
 
 # Homophones (bee, be), prefixes (bee, beet, beets), two pronunciations (a), words of one phone (b, a).
@@ -391,6 +392,20 @@ def test_many_homophones_fit_the_candidates(tmp_path: Path) -> None:
     decoder.step(state, random_log_probs(0, 200, 2.0))
     assert state.num_tokens <= 5
     assert decoder.finish(state, 100)[0].words
+
+
+@pytest.mark.parametrize("num_blanks", [1, 5, 20])
+def test_silence_does_not_count_in_the_sound_of_a_word_that_might_go_on(tmp_path: Path, num_blanks: int) -> None:
+    setup = Setup(tmp_path, 11, "car\tK AA R\ncars\tK AA R Z\n")
+    decoder = setup.decoder(EXACT)
+    state = decoder.start()
+    decoder.step(state, spoken("K AA AA R", 3.0))
+    (before,) = decoder.finish(state)[0].words
+    decoder.step(state, spoken("- " * num_blanks))
+    (after,) = decoder.finish(state)[0].words
+    assert after.word_id == before.word_id
+    assert after.acoustic == before.acoustic
+    assert after.acoustic < -0.5
 
 
 def test_pruning_by_blank_and_by_phone_keeps_clear_speech(setup: Setup) -> None:

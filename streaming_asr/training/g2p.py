@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from ..compiled import njit_cached
 from ..errors import InputError
 from ..g2p import G2P, G2PLevel
 from ..tokens import NUM_TOKENS, PHONE_ID, PHONES
@@ -34,7 +34,7 @@ EM_ROUNDS = 8
 MIN_UNIT_COUNT = 3  # words aligned with rarer units are mostly foreign spellings or mistakes
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@njit_cached()
 def _unit_code(letters: Any, phones: Any, i: int, j: int, a: int, b: int) -> Any:
     """The unit that takes letters i - a .. i and phones j - b .. j."""
     spelled = letters[i - 1] if a == 1 else letters[i - 2] * 27 + letters[i - 1]
@@ -42,7 +42,7 @@ def _unit_code(letters: Any, phones: Any, i: int, j: int, a: int, b: int) -> Any
     return np.int64(spelled) * 1600 + np.int64(said)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@njit_cached()
 def _expect(
     letters: Any, phones: Any, letter_start: Any, phone_start: Any, shapes: Any, prob: Any, counts: Any
 ) -> float:
@@ -79,7 +79,7 @@ def _expect(
     return total
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@njit_cached()
 def _align(
     letters: Any, phones: Any, letter_start: Any, phone_start: Any, shapes: Any, log_prob: Any, path: Any
 ) -> Any:
