@@ -12,6 +12,7 @@ then costs no network pass. Any sign of speech wakes it, with the audio from `PR
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import threading
 import time
@@ -72,6 +73,7 @@ SLEEP_AFTER_SECONDS = 0.5  # of silence, by every measure, outside an utterance
 FLUSH_FRAMES = 15  # of silence after the last sample, beside the look-ahead, so that its sounds can be emitted
 ONSET_REACH_FRAMES = 30  # how long before the model names a sound it may have begun
 BLANK_WITH_TOKEN = math.log(0.5)  # log probability of blank below which a frame counts as a token
+OVERLAYS_KEPT = 32  # lists of hotwords, so that who opens a session for each command pays for them once
 NOTHING_SAID = Hypothesis([], 0.0, 0, 1.0)
 
 
@@ -115,6 +117,7 @@ class Recognizer:
         self.decoder = decoder
         self.partial_rule = PartialRule()  # of streams' next utterances
         self.hotword_nats = BONUS  # of streams to come
+        self._overlay = functools.lru_cache(OVERLAYS_KEPT)(self._make_overlay)
         self._last_step = _LastStep()
         self.chunk_ms = round(1000 * model.config.step_seconds)
         self.frames_per_step = model.config.frames_per_step
@@ -171,6 +174,8 @@ class Recognizer:
         stream.accept(np.zeros(self.chunk_ms * SAMPLE_RATE // 1000, np.float32))
         stream.finish()
         self.formatter.write(("a",))
+        if self.g2p:
+            self.g2p.pronounce("a")
 
     @property
     def search_seconds(self) -> float:
@@ -188,10 +193,13 @@ class Recognizer:
 
     def overlay(self, phrases: Sequence[str]) -> Overlay | None:
         """The words of ``phrases`` that the lexicon lacks, as `g2p` says them; None if there are none."""
-        lexicon = pronounced(unknown_words(phrases, self.word_id), self.g2p) if self.g2p else None
+        return self._overlay(tuple(unknown_words(phrases, self.word_id)), self.hotword_nats)
+
+    def _make_overlay(self, words: tuple[str, ...], nats: float) -> Overlay | None:
+        lexicon = pronounced(words, self.g2p) if self.g2p else None
         if not lexicon:
             return None
-        score = self.decoder.options.lm_weight * UNKNOWN_LOG_PROB + self.hotword_nats
+        score = self.decoder.options.lm_weight * UNKNOWN_LOG_PROB + nats
         return Overlay(lexicon, np.full(len(lexicon), score, np.float32))
 
     def stream(self, options: StreamOptions | None = None) -> Stream:

@@ -359,8 +359,10 @@ def test_a_hotword_is_heard_where_it_was_not_and_only_in_its_session(
 class _AlwaysSays:
     def __init__(self, *phones: str) -> None:
         self.phones = phones
+        self.num_asked = 0
 
     def pronounce(self, word: str, variants: int) -> list[tuple[str, ...]]:
+        self.num_asked += 1
         return [self.phones]
 
 
@@ -373,7 +375,8 @@ def test_a_hotword_that_the_lexicon_lacks_is_heard_and_only_in_its_session(
     plain = heard()
     assert heard("Krzyz") == plain  # nobody knows how it sounds
     phones = [word.upper() for word in finals(plain)[0].text.split() if word.upper() in PHONES]
-    monkeypatch.setattr(recognizer, "g2p", _AlwaysSays(*phones[1:3]))
+    g2p = _AlwaysSays(*phones[1:3])
+    monkeypatch.setattr(recognizer, "g2p", g2p)
     monkeypatch.setattr(recognizer, "hotword_nats", 40.0)
     events = heard("Krzyz")
     check_committed(events)
@@ -384,6 +387,8 @@ def test_a_hotword_that_the_lexicon_lacks_is_heard_and_only_in_its_session(
     assert any("krzyz" in alternative.text for final in finals(events) for alternative in final.alternatives)
     assert any("krzyz" in event.committed for event in events if isinstance(event, Partial))
     assert heard() == plain
+    assert heard("krzyz") == events
+    assert g2p.num_asked == 1  # a list that comes again costs nothing
 
 
 def test_what_its_steps_cost_can_be_kept(recognizer: Recognizer, tmp_path: Path) -> None:
