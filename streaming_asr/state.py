@@ -61,10 +61,10 @@ class StateFolder:
             raise InputError(f"cannot keep sessions in {self._folder}: {error.filename}: {error.strerror}") from error
         return snapshots
 
-    async def save(self, snapshot: Snapshot) -> None:
-        """Returns when the snapshot is on disk, or has failed to get there."""
+    def save(self, snapshot: Snapshot) -> asyncio.Future[None]:
+        """Puts the snapshot in line at once; done when it is on disk, or has failed to get there."""
         content = msgspec.json.encode(snapshot)
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._try_to_write, snapshot.session_id, content)
+        return asyncio.wrap_future(self._thread.submit(self._try_to_write, snapshot.session_id, content))
 
     def remove(self, session_id: str) -> None:
         """Forgets a session, after what was saved of it so far."""

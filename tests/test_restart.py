@@ -16,7 +16,9 @@ from test_resume import AUDIO, PACKET, SPOKEN, START, finish, resume
 from test_server import Message, client, eventually, receive, receive_all, receive_until, run, serving
 
 from streaming_asr.errors import InputError
+from streaming_asr.messages import Start
 from streaming_asr.server import Server
+from streaming_asr.session import Snapshot
 from streaming_asr.state import StateFolder
 
 
@@ -160,6 +162,18 @@ def test_what_cannot_be_removed_is_refused_at_start(name: str, tmp_path: Path) -
     (tmp_path / name).mkdir()
     with pytest.raises(InputError, match=f"cannot keep sessions in .*{name}"):
         StateFolder(tmp_path).load()
+
+
+def test_what_is_over_while_it_is_being_saved_leaves_no_file(tmp_path: Path) -> None:
+    async def test() -> None:
+        state = StateFolder(tmp_path)
+        saving = asyncio.ensure_future(state.save(Snapshot("0123", "", Start())))  # as who sends the next message does
+        state.remove("0123")
+        await saving
+        state.close()
+        assert not files(tmp_path)
+
+    run(test)
 
 
 def test_a_session_that_is_not_served_any_more_is_refused_and_removed(tmp_path: Path) -> None:
