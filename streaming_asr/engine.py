@@ -373,8 +373,9 @@ class Worker:
             if nudged:
                 ready = self._held(list(nudged), functools.partial(self._fed, list(nudged)))
                 for handle in ready:  # only now: a thread that was given up on meanwhile is not here any more
-                    handle._ready_at = self._clock()
-                    self._scheduler.offer(handle, handle._ready_at)
+                    now = self._clock()
+                    if self._scheduler.offer(handle, now):
+                        handle._ready_at = now
             batch = self._scheduler.take(self._max_batch)
             if batch:
                 self._step(batch)

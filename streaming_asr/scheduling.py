@@ -38,14 +38,15 @@ class Scheduler(Generic[K]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def offer(self, key: K, now: float) -> None:
-        """`key` can take a step; has no effect while an offer of it waits."""
+    def offer(self, key: K, now: float) -> bool:
+        """`key` can take a step; false: an offer of it waits already, and this one has no effect."""
         if key in self._waiting:
-            return
+            return False
         due = min(max(now, self._last_due.get(key, -math.inf) + self._spacing), now + PATIENCE_SECONDS)
         self._last_due[key] = due
         self._offers += 1
         self._waiting[key] = due, self._offers
+        return True
 
     def take(self, most: int) -> list[K]:
         """The keys of the next batch, removed from those that wait."""

@@ -502,6 +502,38 @@ def test_a_step_says_what_it_cost() -> None:
     run(test)
 
 
+def test_a_stream_waits_from_when_it_was_ready_whatever_comes_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        now = 0.0
+        waiting: list[Handle] = []
+        step = recognizer.step
+        reports: list[StepReport] = []
+
+        def step_for_a_second(streams: Any) -> Any:
+            nonlocal now
+            results = step(streams)
+            now += 1.0
+            for handle in waiting:
+                handle.push(samples(word(2)))  # so that it is looked at again
+            return results
+
+        monkeypatch.setattr(recognizer, "step", step_for_a_second)
+        async with running(recognizer, max_batch=1, clock=lambda: now, on_step=reports.append) as engine:
+            recognizer.gate.clear()
+            first, second, third = (Listener(engine) for _ in range(3))
+            first.handle.push(samples(word(1)))
+            await eventually(lambda: not first.handle.backlog_seconds)  # the worker is inside a step now
+            for listener in (second, third):
+                listener.handle.push(samples(word(1)))
+            waiting.append(third.handle)
+            recognizer.gate.set()
+            await eventually(lambda: bool(third.events))
+        assert [report.queue_seconds for report in reports[:3]] == [[0.0], [0.0], [1.0]]
+
+    run(test)
+
+
 def test_a_thread_that_waits_is_told_from_one_that_could_run() -> None:
     end, is_busy = threading.Event(), True
 
