@@ -72,6 +72,7 @@ class Adapter(abc.ABC):
     # Accepted in the WebSocket handshake, best first. Browsers put their key beside one, and it is not echoed.
     subprotocols: ClassVar[tuple[str, ...]] = KEY_SUBPROTOCOLS
     idle_timeout_seconds: ClassVar[float | None] = None  # the protocol's own, where it has one
+    reads_after_stop: ClassVar[bool] = False  # or ignores what still comes once the client has ended its audio
     more_messages = 0  # than one in the last frame: in a byte stream, of which a frame is whatever has come
 
     def __init__(self, session: Session, handshake: Handshake) -> None:
@@ -96,6 +97,8 @@ class Adapter(abc.ABC):
     def receive(self, frame: Frame) -> list[Output]:
         """The client's next frame."""
         if self.session.state is State.CLOSED:
+            return []
+        if self.session.state is State.STOPPING and not self.reads_after_stop:
             return []
         if isinstance(frame, str):
             return self._guarded(lambda: self.read_text(frame))

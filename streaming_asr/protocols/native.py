@@ -17,6 +17,7 @@ class NativeAdapter(Adapter):
     """``/v1/stream``."""
 
     name = "native"
+    reads_after_stop = True  # what comes then is a mistake
 
     def read_text(self, text: str) -> Sequence[Step]:
         """A message of `messages.ClientMessage`."""

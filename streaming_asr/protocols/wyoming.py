@@ -123,6 +123,7 @@ class WyomingAdapter(Adapter):
     """Every connection to the Wyoming port."""
 
     name = "wyoming"
+    reads_after_stop = True  # it may ask for other things than audio
 
     def __init__(self, session: Session, handshake: Handshake) -> None:
         super().__init__(session, handshake)
@@ -177,6 +178,8 @@ class WyomingAdapter(Adapter):
             case "ping":
                 text = event.data.get("text")
                 return [write_event("pong", text=text if isinstance(text, str) else None)]
+            case "transcribe" | "audio-start" | "audio-chunk" | "audio-stop" if self.session.state is State.STOPPING:
+                return []
             case "transcribe":
                 return self._transcribe(event.data)
             case "audio-start":

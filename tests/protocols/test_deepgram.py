@@ -144,6 +144,16 @@ def test_finalize_and_close_stream() -> None:
     assert close_code(outputs) == 1000
 
 
+@pytest.mark.parametrize("late", [bytes(320), b"", *(f'{{"type": "{t}"}}' for t in ("CloseStream", "Finalize", "x"))])
+def test_what_comes_after_close_stream_is_ignored_and_the_rest_is_told(late: str | bytes) -> None:
+    adapter = streaming()
+    adapter.receive('{"type": "CloseStream"}')
+    assert adapter.receive(late) == []
+    outputs = adapter.receive_events([final("yes", "stop")])
+    assert [message["type"] for message in sent(outputs)] == ["Results", "Metadata"]
+    assert close_code(outputs) == 1000
+
+
 def test_half_a_sample_at_the_end_is_no_mistake_here() -> None:
     adapter = streaming()
     adapter.receive(b"\0\0\0")

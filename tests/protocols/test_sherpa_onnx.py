@@ -28,6 +28,7 @@ def test_results_then_the_last_and_done() -> None:
     assert heard[1]["tokens"] == ["turn", "off"]
     assert len(heard[1]["timestamps"]) == 2
     assert adapter.receive("Done") == [Flush("stop")]
+    assert adapter.receive(bytes(4)) == adapter.receive("Done") == []  # nothing can come any more
     last, done, close = adapter.receive_events([final("", "stop", 1)])
     assert sent([last])[0]["is_eof"]
     assert (done, close) == (Write("Done!"), Close(1000))

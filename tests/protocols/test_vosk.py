@@ -50,6 +50,16 @@ def test_reset_answers_with_the_final_and_goes_on() -> None:
     assert sent(adapter.reached()) == [{"partial": ""}]
 
 
+@pytest.mark.parametrize("late", [AUDIO, '{"eof": 1}', '{"reset": 1}', "{"])
+def test_what_comes_after_eof_is_ignored_and_the_last_result_comes(late: str | bytes) -> None:
+    adapter = new(VoskAdapter)
+    adapter.receive(AUDIO)
+    adapter.receive('{"eof": 1}')
+    assert adapter.receive(late) == []
+    outputs = adapter.receive_events([final("yes", "stop")])
+    assert ([answer["text"] for answer in sent(outputs)], close_code(outputs)) == (["yes"], 1000)
+
+
 def test_eof_without_audio_is_an_empty_result() -> None:
     adapter = new(VoskAdapter)
     adapter.receive('{"eof": 1}')
