@@ -120,7 +120,7 @@ class State(enum.Enum):
     OPENING = "waiting for start"
     STREAMING = "streaming"
     STOPPING = "stopping"  # the client ended its audio; the last final is awaited
-    DRAINING = "being ended by the server"  # the same, but the client does not know: what it sends is ignored
+    DRAINING = "being ended by the server"  # the same, but the client may not know: what it sends is ignored
     CLOSED = "closed"
 
 
@@ -134,6 +134,7 @@ class Input(enum.Enum):
     STOP = "stop"
     EVENT = "event"  # of the recognizer
     LAST_FINAL = "last final"  # the recognizer's answer to stop
+    RESUME = "resume"  # the client is back
     END = "end"  # the server ends the session: it goes away, or the client was idle
     FAIL = "fail"  # either side is at fault
     LOST = "lost"  # the connection is gone
@@ -149,12 +150,14 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.STREAMING, Input.KEEPALIVE): State.STREAMING,
     (State.STREAMING, Input.STOP): State.STOPPING,
     (State.STREAMING, Input.EVENT): State.STREAMING,
+    (State.STREAMING, Input.RESUME): State.STREAMING,
     (State.STREAMING, Input.END): State.DRAINING,
     (State.STREAMING, Input.FAIL): State.CLOSED,
     (State.STREAMING, Input.LOST): State.CLOSED,
     (State.STOPPING, Input.KEEPALIVE): State.STOPPING,
     (State.STOPPING, Input.EVENT): State.STOPPING,
     (State.STOPPING, Input.LAST_FINAL): State.CLOSED,
+    (State.STOPPING, Input.RESUME): State.DRAINING,  # half a sample, and the stop behind it, come again
     (State.STOPPING, Input.END): State.STOPPING,
     (State.STOPPING, Input.FAIL): State.CLOSED,
     (State.STOPPING, Input.LOST): State.CLOSED,
@@ -164,6 +167,7 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.DRAINING, Input.STOP): State.DRAINING,
     (State.DRAINING, Input.EVENT): State.DRAINING,
     (State.DRAINING, Input.LAST_FINAL): State.CLOSED,
+    (State.DRAINING, Input.RESUME): State.DRAINING,
     (State.DRAINING, Input.END): State.DRAINING,
     (State.DRAINING, Input.FAIL): State.CLOSED,
     (State.DRAINING, Input.LOST): State.CLOSED,
@@ -434,6 +438,8 @@ class Session:
             if self.state is State.CLOSED:  # it ended while nobody was there
                 return [Send(messages.Error("bad_resume", words)), Close(1008, "bad_resume")]
             return self.fail("bad_resume", words, 1008)
+        if self.state is not State.CLOSED:
+            self._advance(Input.RESUME)
         missing = [Send(final) for final in self._finals if final.utterance >= utterance]
         reopening, self._reopening = self._reopening, []
         return [*reopening, *self._save(), Send(self._ready()), *missing, *self._farewell]

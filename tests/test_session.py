@@ -329,3 +329,19 @@ def test_what_was_to_be_saved_when_the_connection_went_is_saved_again() -> None:
     [saved] = [action for action in session.receive_events([final("endpoint")]) if isinstance(action, Save)]
     session.suspend()  # with it, whoever was to perform that
     assert [action for action in session.resume(1) if isinstance(action, Save)] == [saved]
+
+
+@pytest.mark.parametrize("saves", [False, True])
+def test_half_a_sample_and_the_stop_behind_it_may_come_again(saves: bool) -> None:
+    session = Session("s1", MODEL, Limits(), Clock(), "token", saves=saves)
+    session.receive_text('{"type": "start", "resumable": true}')
+    session.receive_bytes(bytes(5))
+    session.receive_text('{"type": "stop"}')
+    session.suspend()
+    session.resume(0)
+    assert session.receive_bytes(bytes(5 if saves else 1)) == []  # what `ready` did not say was received
+    assert session.receive_text('{"type": "stop"}') == []
+    actions = session.receive_events([final("stop")])
+    said = [action.message for action in actions if isinstance(action, Send)]
+    assert said[-2:] == [final("stop"), messages.Error("odd_audio", "the audio ended 1 bytes into a frame")]
+    assert actions[-1] == Close(1007, "odd_audio")
