@@ -183,8 +183,9 @@ class Conversation:
 
     def tick(self) -> None:
         """Ends the session if its time has come. To be called a few times a second."""
-        if self._is_listening:  # or else it is the client that waits for the server
-            self._perform(self._adapter.tick())
+        if not self._is_listening:
+            self._session.keep_alive()  # it is the client that waits for the server
+        self._perform(self._adapter.tick())
 
     def abort(self) -> None:
         """Cuts the connection."""

@@ -126,6 +126,22 @@ def test_a_session_may_last_only_so_long() -> None:
     run(test)
 
 
+def test_also_one_whose_client_always_has_more_to_say() -> None:
+    async def test() -> None:
+        limits = Limits(max_session_seconds=0.1, max_messages_per_second=100)
+        async with serving(limits=limits) as server, client(server) as connection:
+            await connection.send(START)
+            await connection.send(words(1, 2))
+            for _ in range(400):  # of which the last is read after three seconds
+                await connection.send(KEEPALIVE)
+            await connection.send(STOP)
+            received, code, reason = await receive_all(connection)
+            assert [message["type"] for message in received[-2:]] == ["final", "error"]
+            assert (received[-2]["text"], code, reason) == ("w1 w2", 1008, "too_long")
+
+    run(test)
+
+
 def test_headers_may_have_only_so_many_bytes() -> None:
     async def test() -> None:
         async with serving(limits=Limits(max_header_bytes=2000)) as server:
