@@ -76,6 +76,11 @@ class WebSocketConnection(ServerConnection):
 
         protocol.fail = explain_and_fail  # type: ignore[method-assign]  # the library makes the protocol, and no other
 
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side has begun to close it."""
+        return self.protocol.state is OPEN
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client has a connection; what it wants it has not said yet."""
         super().connection_made(transport)
@@ -123,7 +128,7 @@ class Conversation:
         resume_seconds: float,
         metrics: Metrics,
         journal: Journal | None,
-        claim: Callable[[messages.Resume, Connection], Awaitable[Conversation | None]],
+        claim: Callable[[messages.Resume, Conversation], Awaitable[Conversation | None]],
         state: StateFolder | None = None,
         saved: tuple[Snapshot, str] | None = None,
     ) -> None:
@@ -164,6 +169,16 @@ class Conversation:
     def is_waiting_for_start(self) -> bool:
         """Whether the client has not said yet what it wants."""
         return self._session.state is State.OPENING
+
+    @property
+    def connection(self) -> Connection:
+        """The client's, or the last that there was."""
+        return self._connection
+
+    @property
+    def can_give_way(self) -> bool:
+        """Whether its connection is open for another session, which its client wants in place of this one."""
+        return self.is_waiting_for_start and self._connection.is_open
 
     def write(self, message: ServerMessage) -> list[Write]:
         """This message in the client's protocol."""
@@ -212,16 +227,16 @@ class Conversation:
         """Whether the session is this token's."""
         return self._session.holds(token)
 
-    async def detach(self, connection: Connection) -> bool:
-        """Cuts the connection, if there is one still, and takes the session for this one; false: it ended."""
+    async def detach(self, newcomer: Conversation) -> bool:
+        """Cuts the connection, if there is one still, and takes the session for the newcomer's; false: one ended."""
         while not self._is_detached.is_set():
             self.abort()
             await self._is_detached.wait()
-        if self._suspended_at == math.inf:
+        if self._suspended_at == math.inf or not newcomer.can_give_way:
             return False
         self._is_detached.clear()
         self._suspended_at = math.inf
-        self._connection = connection  # already: who else waited for the session must cut this one
+        self._connection = newcomer.connection  # already: who else waited for the session must cut this one
         return True
 
     def expire(self) -> None:
@@ -264,7 +279,7 @@ class Conversation:
             self._perform(self._adapter.open() if resume is None else self._adapter.resume(resume.utterance))
             while True:
                 if self._wanted is not None:
-                    successor = await self._claim(self._wanted, connection)
+                    successor = await self._claim(self._wanted, self)
                     if successor is not None:
                         return successor
                     self._wanted = None

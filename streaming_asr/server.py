@@ -339,17 +339,17 @@ class Server:
             del self._suspended[conversation.session_id]
             conversation.expire()
 
-    async def _claim(self, resume: messages.Resume, connection: Connection) -> Conversation | None:
+    async def _claim(self, resume: messages.Resume, newcomer: Conversation) -> Conversation | None:
         """The session that a client wants back, also from a connection of which only the client knows that it broke."""
         snapshot = self._saved.get(resume.session_id)
-        if snapshot is not None and snapshot.holds(resume.token):
-            restored = self._conversation(connection, NativeAdapter, (snapshot, resume.token))
+        if snapshot is not None and snapshot.holds(resume.token) and newcomer.can_give_way:
+            restored = self._conversation(newcomer.connection, NativeAdapter, (snapshot, resume.token))
             del self._saved[resume.session_id]  # only now: one that is not served any more is still to be removed
             return restored
         found = self._suspended.get(resume.session_id) or next(
             (each for each in self._conversations if each.session_id == resume.session_id), None
         )
-        if found is None or not found.holds(resume.token) or not await found.detach(connection):
+        if found is None or not found.holds(resume.token) or not await found.detach(newcomer):
             return None
         self._suspended.pop(resume.session_id, None)
         return found

@@ -35,6 +35,11 @@ class TcpConnection:
         """To be aborted."""
         return self._writer.transport
 
+    @property
+    def is_open(self) -> bool:
+        """Whether neither side has ended it."""
+        return self.close_code is None
+
     async def wait_readable(self) -> None:
         """Waits until the client has said something; `recv` returns it."""
         self._unread = await self.recv()

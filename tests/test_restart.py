@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import shutil
@@ -15,6 +16,7 @@ from streaming_asr_client import Final, connect
 from test_resume import AUDIO, PACKET, SPOKEN, START, finish, resume
 from test_server import Message, client, eventually, receive, receive_all, receive_until, run, serving
 
+from streaming_asr.conversation import Conversation
 from streaming_asr.errors import InputError
 from streaming_asr.messages import Start
 from streaming_asr.server import Server
@@ -63,6 +65,29 @@ def test_a_restart_anywhere_loses_and_repeats_nothing(is_killed: bool, tmp_path:
         for number in range(-(-len(AUDIO) // PACKET) + 1):
             await restart(number)
 
+    run(test)
+
+
+def test_a_session_that_is_wanted_back_as_the_server_ends_is_there_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims: list[Conversation] = []
+
+    async def test() -> None:
+        async with contextlib.AsyncExitStack() as clients:
+            async with serving(state_dir=tmp_path) as server:
+                connection = await clients.enter_async_context(client(server))
+                await connection.send(START)
+                ready = await receive(connection)
+                other = await clients.enter_async_context(client(server))
+                await other.send(resume(ready, 0))
+                await eventually(lambda: bool(claims))
+                monkeypatch.undo()
+            assert (await receive_all(other))[1] == 1001
+        async with serving(state_dir=tmp_path) as server:
+            assert [final["text"] for final in await finish(server, ready, [])] == SPOKEN
+
+    monkeypatch.setattr(Conversation, "abort", lambda conversation: claims.append(conversation))
     run(test)
 
 

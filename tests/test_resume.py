@@ -156,6 +156,25 @@ def test_of_two_that_want_a_session_at_once_the_later_gets_it(monkeypatch: pytes
     run(test)
 
 
+def test_a_session_goes_to_no_connection_that_has_closed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    claims: list[Conversation] = []
+    abort = Conversation.abort
+
+    async def test() -> None:
+        async with serving() as server, client(server) as connection:
+            await connection.send(START)
+            ready = await receive(connection)
+            async with client(server) as impatient:  # which waits for the old connection's end, and closes with 1000
+                await impatient.send(resume(ready, 0))
+                await eventually(lambda: bool(claims))
+            abort(claims[0])
+            monkeypatch.undo()
+            assert [final["text"] for final in await finish(server, ready, [])] == SPOKEN
+
+    monkeypatch.setattr(Conversation, "abort", lambda conversation: claims.append(conversation))
+    run(test)
+
+
 def test_a_session_waits_no_longer_than_said_and_not_for_who_left() -> None:
     async def test() -> None:
         recognizer = FakeRecognizer()
