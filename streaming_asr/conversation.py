@@ -45,6 +45,7 @@ logger = logging.getLogger(__name__)
 MAX_REQUEST_READ_BYTES = 8 << 10  # at a time: what is refused is read first, or else the client would not hear why
 MAX_READ_BYTES = 2 << 10  # at a time, of frames: 40 ms of sound; of one byte each they take milliseconds to tell apart
 MIN_WAIT_SECONDS = 0.02  # of who sends too much: waiting for each message alone costs more than the message
+LOST_SECONDS = 1.0  # without a sign of life, from which only the client may know that its connection broke
 LEFT = 1000, 1001  # how a client closes, or is closed, that does not come back
 MAX_CLOSE_REASON_BYTES = 123  # RFC 6455, 5.5: 125 with the code
 
@@ -174,6 +175,12 @@ class Conversation:
     def connection(self) -> Connection:
         """The client's, or the last that there was."""
         return self._connection
+
+    @property
+    def may_be_lost(self) -> bool:
+        """Whether its client may want the session back on another connection: nothing comes, or it waits to be read."""
+        is_full = self._handle is not None and not self._handle.has_capacity
+        return self._session.is_resumable and (is_full or self._session.silent_seconds >= LOST_SECONDS)
 
     @property
     def can_give_way(self) -> bool:

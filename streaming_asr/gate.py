@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
 
@@ -63,10 +63,6 @@ class Gate:
         self._max_sessions_per_address = max_sessions_per_address
         self._sessions: Counter[str] = Counter()  # by address
 
-    def admit(self, headers: Headers, query: str, address: str) -> Visitor:
-        """Who asks. Raises `ClientError` if they may not have a session now."""
-        return self._checked(self.identify(headers, query, address))
-
     def identify(self, headers: Headers, query: str, address: str) -> Visitor:
         """Who asks, however much they use already. Raises `ClientError` if a key is needed and none is good."""
         if self._keys is None:
@@ -78,26 +74,17 @@ class Gate:
             raise ClientError("unauthorized", words)
         return Visitor(address, key)
 
-    def session(self, visitor: Visitor) -> AbstractContextManager[None]:
-        """Counts a session while it lasts. Raises `ClientError` on entry if it is one too many by now."""
-        self._checked(visitor)
-        return self._counted(visitor)
-
-    def spend(self, visitor: Visitor, audio_seconds: float) -> None:
-        """Notes audio that came. Raises `ClientError` when no more may come."""
-        if self._keys is not None and visitor.key is not None:
-            self._keys.spend(visitor.key, audio_seconds)
-
-    def _checked(self, visitor: Visitor) -> Visitor:
+    def check(self, visitor: Visitor) -> None:
+        """Raises `ClientError` if they may open no further session now."""
         most = self._max_sessions_per_address
         if most is not None and self._sessions[visitor.address] >= most:
             raise ClientError("address_sessions", f"an address may have {most} sessions at once", 1013)
         if self._keys is not None and visitor.key is not None:
             self._keys.check(visitor.key)
-        return visitor
 
     @contextmanager
-    def _counted(self, visitor: Visitor) -> Iterator[None]:
+    def session(self, visitor: Visitor) -> Iterator[None]:
+        """Counts a session while it lasts; `check` comes before."""
         self._sessions[visitor.address] += 1
         if self._keys is not None and visitor.key is not None:
             self._keys.open_session(visitor.key)
@@ -109,3 +96,8 @@ class Gate:
                 del self._sessions[visitor.address]
             if self._keys is not None and visitor.key is not None:
                 self._keys.close_session(visitor.key)
+
+    def spend(self, visitor: Visitor, audio_seconds: float) -> None:
+        """Notes audio that came. Raises `ClientError` when no more may come."""
+        if self._keys is not None and visitor.key is not None:
+            self._keys.spend(visitor.key, audio_seconds)

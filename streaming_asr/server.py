@@ -43,7 +43,7 @@ from .engine import (
     num_usable_cores,
 )
 from .errors import ClientError, InputError
-from .gate import Gate, http_headers, http_status
+from .gate import Gate, Visitor, http_headers, http_status
 from .journal import Journal
 from .keys import KeyRing
 from .limits import Limits, Lobby
@@ -51,14 +51,14 @@ from .logs import Format, configure, log_failure, log_loop_error
 from .metrics import CONTENT_TYPE, Metrics
 from .origins import Origins
 from .page import Page
-from .protocols.adapter import Adapter
+from .protocols.adapter import Adapter, Frame
 from .protocols.deepgram import DeepgramAdapter
 from .protocols.native import NativeAdapter
 from .protocols.openai_realtime import OpenAIAdapter
 from .protocols.sherpa_onnx import SherpaOnnxAdapter
 from .protocols.vosk import VoskAdapter
 from .protocols.wyoming import WyomingAdapter
-from .session import ModelInfo, Snapshot
+from .session import ModelInfo, Snapshot, parse_message
 from .state import StateFolder
 from .tcp import BUFFERED_BYTES, TcpConnection
 from .tls import ServerTls
@@ -203,6 +203,7 @@ class Server:
         self._saved_until = time.monotonic() + options.resume_seconds
         self._gate = Gate(self._keys, options.limits.max_sessions_per_address)
         self._lobby: Lobby[Connection] = Lobby(options.limits.max_handshakes)
+        self._returning: Lobby[Connection] = Lobby(options.limits.max_handshakes)  # beyond the limits
         certificate = options.tls_certificate
         self._tls = ServerTls(certificate, options.tls_key) if certificate is not None else None
         self._housekeeping: asyncio.Task[None] | None = None
@@ -492,8 +493,9 @@ class Server:
             )
         assert isinstance(connection, WebSocketConnection)
         try:
-            connection.visitor = self._gate.admit(request.headers, query, address)
-            self._check_room()
+            connection.visitor = self._gate.identify(request.headers, query, address)
+            if not self._may_go_on(adapter):
+                self._check_limits(connection.visitor)
             adapter.check(handshake_of(request), self._model)
         except ClientError as error:
             return self._refuse(connection, error, adapter.refusal(error))
@@ -515,7 +517,14 @@ class Server:
         response.headers.update(http_headers(error))
         return response
 
-    def _check_room(self) -> None:
+    def _may_go_on(self, adapter: type[Adapter]) -> bool:
+        """Whether who comes may want a session back that still counts, as only its client knows that its connection
+        broke. Then it is for the first message to say.
+        """
+        return adapter is NativeAdapter and any(each.may_be_lost for each in self._conversations)
+
+    def _check_limits(self, visitor: Visitor) -> None:
+        self._gate.check(visitor)
         if self.num_sessions >= self._max_sessions:
             words = f"the server carries {self._max_sessions} sessions already; try again later"
             raise ClientError("server_full", words, 1013)
@@ -528,7 +537,7 @@ class Server:
         adapter = adapter or PATHS[split_target(connection.request)[0]]
         conversation = self._conversation(connection, adapter)
         connection.write = conversation.write
-        await self._carry(conversation, connection)
+        await self._carry(conversation, adapter)
 
     async def _welcome(
         self, adapter: type[Adapter], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -540,7 +549,7 @@ class Server:
         connection = TcpConnection(reader, writer, CLOSE_SECONDS)
         try:
             if await self._has_spoken(connection) and not self._draining:
-                await self._carry(self._conversation(connection, adapter), connection)
+                await self._carry(self._conversation(connection, adapter), adapter)
                 await connection.linger()
         finally:
             connection.transport.abort()
@@ -577,14 +586,45 @@ class Server:
             saved,
         )
 
-    async def _carry(self, conversation: Conversation, connection: Connection) -> None:
+    async def _begin(
+        self, newcomer: Conversation, adapter: type[Adapter]
+    ) -> tuple[Conversation, messages.Resume | None]:
+        """What a connection begins with: its own conversation, or, if that is one too many, one that counts already and
+        is to go on here. Raises `ClientError` if it can be neither.
+        """
+        connection = newcomer.connection
+        try:
+            self._check_limits(connection.visitor)  # anew: several handshakes were under way at once
+        except ClientError as error:
+            if not self._may_go_on(adapter):
+                raise
+            refusal = error
+        else:
+            return newcomer, None
+        longest = self._returning.enter(connection)
+        if longest is not None:
+            longest.transport.abort()
+        try:
+            async with asyncio.timeout(self._options.limits.handshake_timeout_seconds):
+                resume = _resume_in(await connection.recv())
+                if resume is not None and any(each.session_id == resume.session_id for each in self._conversations):
+                    found = await self._claim(resume, newcomer)
+                    if found is not None:
+                        return found, resume
+        except (ConnectionClosed, TimeoutError):
+            pass
+        finally:
+            self._returning.leave(connection)
+        raise refusal
+
+    async def _carry(self, conversation: Conversation, adapter: type[Adapter]) -> None:
         task = asyncio.current_task()
         assert task is not None
+        connection = conversation.connection
+        carried: Conversation | None
         try:
-            self._check_room()  # several handshakes were under way at once
+            carried, resume = await self._begin(conversation, adapter)
             with self._gate.session(connection.visitor):
-                carried: Conversation | None = conversation
-                resume = None
                 while carried is not None:
                     self._conversations[carried] = task
                     try:
@@ -600,6 +640,12 @@ class Server:
                 for written in conversation.write(messages.Error(error.code, error.message)):
                     await connection.send(written.data)
                 await connection.close(error.close_code, error.code)
+
+
+def _resume_in(frame: Frame) -> messages.Resume | None:
+    """Which session this message wants back. Raises `ClientError` if it is none."""
+    message = parse_message(frame) if isinstance(frame, str) else None
+    return message.resume if isinstance(message, messages.Start) else None
 
 
 async def serve(

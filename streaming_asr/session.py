@@ -363,6 +363,11 @@ class Session:
             else min(idle, self._began + self.limits.max_session_seconds)
         )
 
+    @property
+    def silent_seconds(self) -> float:
+        """Since the client's last sign of life."""
+        return self._clock() - self._last_sign_of_life
+
     # --- from the client ---
 
     @_refusing

@@ -4,25 +4,31 @@ import pytest
 from websockets.datastructures import Headers
 
 from streaming_asr.errors import ClientError
-from streaming_asr.gate import Gate, http_headers, http_status
+from streaming_asr.gate import Gate, Visitor, http_headers, http_status
 from streaming_asr.keys import KeyRing, add_key
+
+
+def admit(gate: Gate, headers: Headers, query: str, address: str) -> Visitor:
+    visitor = gate.identify(headers, query, address)
+    gate.check(visitor)
+    return visitor
 
 
 def refusal(gate: Gate, headers: Headers | None = None, query: str = "", address: str = "192.0.2.1") -> ClientError:
     with pytest.raises(ClientError) as caught:
-        gate.admit(headers or Headers(), query, address)
+        admit(gate, headers or Headers(), query, address)
     return caught.value
 
 
 def test_without_keys_only_addresses_count() -> None:
     gate = Gate(max_sessions_per_address=1)
-    visitor = gate.admit(Headers(), "", "192.0.2.1")
-    late = gate.admit(Headers(), "", "192.0.2.1")
+    visitor = admit(gate, Headers(), "", "192.0.2.1")
+    late = admit(gate, Headers(), "", "192.0.2.1")
     with gate.session(visitor):
         assert refusal(gate).code == "address_sessions"
-        gate.admit(Headers(), "", "192.0.2.2")
+        admit(gate, Headers(), "", "192.0.2.2")
         with pytest.raises(ClientError, match="1 sessions"):
-            gate.session(late)
+            gate.check(late)
     with gate.session(late):
         gate.spend(late, 1e9)
     assert not gate._sessions
@@ -34,7 +40,7 @@ def test_with_keys_nobody_comes_in_without_one(tmp_path: Path) -> None:
     assert refusal(gate).code == "unauthorized"
     wrong = refusal(gate, Headers(Authorization=f"Bearer {text[:-1]}"))
     assert (wrong.code, text[:-1] in wrong.message) == ("unauthorized", False)
-    visitor = gate.admit(Headers(), f"token={text}", "192.0.2.1")
+    visitor = admit(gate, Headers(), f"token={text}", "192.0.2.1")
     assert text not in repr(visitor)
     with gate.session(visitor):
         assert refusal(gate, Headers(Authorization=f"Token {text}")).code == "key_sessions"

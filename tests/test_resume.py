@@ -2,17 +2,22 @@
 
 import asyncio
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import FakeRecognizer, words
 from test_server import Message, client, eventually, receive, receive_all, receive_until, run, serving
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import InvalidStatus
 
+from streaming_asr import conversation as conversation_module
 from streaming_asr import outbox
 from streaming_asr import server as server_module
 from streaming_asr.conversation import Conversation
+from streaming_asr.keys import add_key
 from streaming_asr.limits import Limits
 from streaming_asr.messages import Ready
 from streaming_asr.server import Server
@@ -30,9 +35,9 @@ def resume(ready: Message, utterance: int, **changed: str) -> str:
     return json.dumps({"type": "start", "resume": wanted})
 
 
-async def finish(server: Server, ready: Message, finals: list[Message]) -> list[Message]:
+async def finish(server: Server, ready: Message, finals: list[Message], **options: Any) -> list[Message]:
     """Resumes, sends what is left and returns all finals, with those from before."""
-    async with client(server) as connection:
+    async with client(server, **options) as connection:
         await connection.send(resume(ready, len(finals)))
         again = await receive(connection)
         assert (again["type"], again["session_id"]) == ("ready", ready["session_id"])
@@ -172,6 +177,72 @@ def test_a_session_goes_to_no_connection_that_has_closed_meanwhile(monkeypatch: 
             assert [final["text"] for final in await finish(server, ready, [])] == SPOKEN
 
     monkeypatch.setattr(Conversation, "abort", lambda conversation: claims.append(conversation))
+    run(test)
+
+
+FULL: list[tuple[dict[str, Any], int | None, str]] = [
+    ({"max_sessions": 1}, None, "server_full"),
+    ({"limits": Limits(max_sessions_per_address=1)}, None, "address_sessions"),
+    ({}, 1, "key_sessions"),
+]
+
+
+@pytest.mark.parametrize(("options", "max_of_key", "code"), FULL)
+def test_a_broken_connection_does_not_keep_its_client_out(
+    options: dict[str, Any], max_of_key: int | None, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = add_key(tmp_path / "keys", "anna", max_of_key)
+    authorized: dict[str, Any] = {"additional_headers": {"Authorization": f"Bearer {key}"}}
+
+    async def test() -> None:
+        async with serving(keys=tmp_path / "keys", **options) as server, client(server, **authorized) as connection:
+            await connection.send(START)
+            ready = await receive(connection)
+            await connection.send(AUDIO[: len(AUDIO) // 2])
+            final = (await receive_until(connection, "final"))[-1]
+            for opening in ('{"type": "start"}', resume(ready, 0, token="wrong"), b"\0\0"):
+                async with client(server, **authorized) as other:
+                    await other.send(opening)
+                    received, closed_with, reason = await receive_all(other)
+                    assert [message["code"] for message in received] == [code]
+                    assert (closed_with, reason) == (1013, code)
+            assert [final["text"] for final in await finish(server, ready, [final], **authorized)] == SPOKEN
+            await eventually(lambda: server.num_sessions == 0)
+            assert not server._gate._sessions
+
+    monkeypatch.setattr(conversation_module, "LOST_SECONDS", 0.0)
+    run(test)
+
+
+@pytest.mark.parametrize(("lost_seconds", "resumable"), [(math.inf, "true"), (0.0, "false")])
+def test_nobody_is_let_in_for_a_session_that_is_alive_or_cannot_be_resumed(
+    lost_seconds: float, resumable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        async with serving(max_sessions=1) as server, client(server) as connection:
+            await connection.send(f'{{"type": "start", "resumable": {resumable}}}')
+            await receive(connection)
+            with pytest.raises(InvalidStatus, match="503"):
+                await client(server)
+
+    monkeypatch.setattr(conversation_module, "LOST_SECONDS", lost_seconds)
+    run(test)
+
+
+def test_of_those_beyond_the_limits_few_may_wait_and_not_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        limits = Limits(max_handshakes=1, handshake_timeout_seconds=3.0)
+        async with serving(max_sessions=1, limits=limits) as server, client(server) as connection:
+            await connection.send(START)
+            await receive(connection)
+            async with client(server) as first, client(server) as second:
+                assert (await receive_all(first))[1] == 1006
+                received, code, _ = await receive_all(second)
+                assert ([message["code"] for message in received], code) == (["server_full"], 1013)
+            assert server.num_sessions == 1
+            assert not server._returning
+
+    monkeypatch.setattr(conversation_module, "LOST_SECONDS", 0.0)
     run(test)
 
 
