@@ -42,8 +42,7 @@ from .tcp import TcpConnection
 
 logger = logging.getLogger(__name__)
 
-MAX_REQUEST_READ_BYTES = 8 << 10  # at a time: what is refused is read first, or else the client would not hear why
-MAX_READ_BYTES = 2 << 10  # at a time, of frames: 40 ms of sound; of one byte each they take milliseconds to tell apart
+PIECE_BYTES = 2 << 10  # looked at in one turn: 40 ms of sound; frames of one byte take milliseconds to tell apart
 MIN_WAIT_SECONDS = 0.02  # of who sends too much: waiting for each message alone costs more than the message
 LOST_SECONDS = 1.0  # without a sign of life, from which only the client may know that its connection broke
 LEFT = 1000, 1001  # how a client closes, or is closed, that does not come back
@@ -63,6 +62,7 @@ class WebSocketConnection(ServerConnection):
         self, protocol: ServerProtocol, *args: Any, lobby: Lobby[Connection], max_header_bytes: int, **kwargs: Any
     ) -> None:
         super().__init__(protocol, *args, **kwargs)
+        self._unread = memoryview(b"")  # came, and is still to be looked at
         self._lobby = lobby
         self._header_bytes_left = max_header_bytes
         self.write: Callable[[ServerMessage], list[Write]] = lambda message: [write_message(message)]
@@ -85,29 +85,54 @@ class WebSocketConnection(ServerConnection):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client has a connection; what it wants it has not said yet."""
         super().connection_made(transport)
-        self._read_at_most(MAX_REQUEST_READ_BYTES)
+        self.recv_messages.resume = self._look_on  # not the transport's own: first comes what is unread
         oldest = self._lobby.enter(self)
         if oldest is not None:
             oldest.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes of the request, which must end soon, or of frames."""
+        """Bytes of the request, which must end soon, or of frames.
+
+        They are looked at a piece in each turn of the loop: a socket has up to 256 KiB at once, and TLS 512.
+        """
+        self._unread = memoryview(data)
+        self._look_at_piece()
+
+    def _look_at_piece(self) -> None:
+        piece, self._unread = bytes(self._unread[:PIECE_BYTES]), self._unread[PIECE_BYTES:]
+        if piece and not self.transport.is_closing():
+            self._look_at(piece)
+        if not self.recv_messages.paused:  # or else it resumes
+            self._look_on()
+
+    def _look_at(self, piece: bytes) -> None:
         if self.request is None:
-            self._header_bytes_left -= len(data)
+            self._header_bytes_left -= len(piece)
             if self._header_bytes_left < 0:
                 self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n")
                 self.transport.close()
                 return
-        super().data_received(data)
+        super().data_received(piece)
         if self.request is not None:
-            self._read_at_most(MAX_READ_BYTES)
             self._lobby.leave(self)
 
-    def _read_at_most(self, num_bytes: int) -> None:
-        self.transport.max_size = num_bytes  # type: ignore[attr-defined]  # asyncio's socket transports have it, unlisted
+    def _look_on(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._unread:
+            self.transport.pause_reading()
+            self.loop.call_soon(self._look_at_piece)
+        else:
+            self.transport.resume_reading()
+
+    def eof_received(self) -> None:
+        """The client sends nothing more. What TLS delivers with its end is dropped: nobody hears an answer any more."""
+        self._unread = memoryview(b"")
+        super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
+        self._unread = memoryview(b"")
         self._lobby.leave(self)
         super().connection_lost(exc)
 

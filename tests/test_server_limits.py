@@ -3,16 +3,21 @@
 import asyncio
 import contextlib
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from fakes import words
 from test_server import START, STOP, client, eventually, receive, receive_all, run, serving, transcribe
+from test_server_access import trusting, write_certificate
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import InvalidStatus
+from websockets.server import ServerProtocol
 
 from streaming_asr import conversation
 from streaming_asr.limits import Limits
@@ -23,9 +28,11 @@ KEEPALIVE = '{"type": "keepalive"}'
 
 
 @contextlib.asynccontextmanager
-async def raw(server: Server) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    host, port = server.url.removeprefix("ws://").split(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+async def raw(
+    server: Server, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    host, port = server.url.rpartition("/")[2].split(":")
+    reader, writer = await asyncio.open_connection(host, int(port), ssl=tls)
     try:
         yield reader, writer
     finally:
@@ -225,6 +232,40 @@ def test_frames_of_a_byte_are_taken_in_turns_with_others(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(NativeAdapter, "read_bytes", note_run)
     run(test)
+
+
+@pytest.mark.parametrize("is_secure", [False, True])
+def test_much_that_comes_at_once_is_looked_at_in_turns_with_others(
+    is_secure: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[int] = []  # bytes of each
+    texts = [START, STOP]
+    start, stop = (b"\x81" + bytes([0x80 | len(text)]) + MASK + text.encode() for text in texts)
+    frames = b"".join(b"\x82\x81" + MASK + bytes([byte]) for byte in words(1, 2))
+    receive_data = ServerProtocol.receive_data
+
+    def note_turn(self: ServerProtocol, data: bytes) -> None:
+        turns.append(len(data))
+        receive_data(self, data)
+
+    async def test() -> None:
+        limits = Limits(max_messages_per_second=1e6)
+        async with serving(limits=limits, **options) as server, raw(server, tls) as (reader, writer):
+            await opened(reader, writer)
+            writer.write(start + frames + stop)
+            answer = await reader.read()
+            assert b'"text":"w1 w2"' in answer
+            assert b'"audio_seconds":0.16' in answer
+
+    authority = trustme.CA()
+    tls = trusting(authority) if is_secure else None
+    options: dict[str, Path] = {}
+    if is_secure:
+        options["tls_certificate"], options["tls_key"] = write_certificate(authority, tmp_path)
+    monkeypatch.setattr(ServerProtocol, "receive_data", note_turn)
+    run(test)
+    assert sum(turns) >= len(frames)
+    assert max(turns) <= 2048
 
 
 def test_who_has_to_wait_is_not_woken_for_each_message(monkeypatch: pytest.MonkeyPatch) -> None:
