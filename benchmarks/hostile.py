@@ -40,7 +40,7 @@ from .timeline import summarize
 CONCURRENT_CYCLES = 8
 WARM_UP_CYCLES = 100
 SETTLE_SECONDS = 2.0
-TEXT, BINARY, CLOSE = 1, 2, 8  # opcodes: RFC 6455, 11.8
+TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9  # opcodes: RFC 6455, 11.8
 START = b'{"type":"start"}'
 FRAME_BYTES = 3200
 
@@ -136,6 +136,15 @@ async def _floods(address: Address, pcm: bytes) -> None:
         await _send(stream, frame(TEXT, b'{"type":"keepalive"}') * 100)
 
 
+async def _pings(address: Address, pcm: bytes) -> None:
+    """And never reads the answers."""
+    stream = await opened(address)
+    stream[1].transport.pause_reading()  # type: ignore[attr-defined]
+    await _send(stream, frame(TEXT, START))
+    while True:
+        await _send(stream, frame(PING, bytes(125)) * 100)
+
+
 async def _huge_frame(address: Address, pcm: bytes) -> None:
     stream = await opened(address)
     await _send(stream, frame(TEXT, START), frame(BINARY, pcm, length=64 << 20))
@@ -173,6 +182,7 @@ BAD: dict[str, Callable[[Address, bytes], Awaitable[None]]] = {
     "never reads": _never_reads,
     "uploads faster than real time": _uploads,
     "floods of messages": _floods,
+    "floods of pings": _pings,
     "64 MB frames": _huge_frame,
     "compressed frames": _bomb,
     "text that is not UTF-8": _garbage_text,

@@ -22,6 +22,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 from websockets.protocol import OPEN
+from websockets.protocol import Event as Arrival
 from websockets.server import ServerProtocol
 
 from . import messages
@@ -43,6 +44,7 @@ from .tcp import TcpConnection
 logger = logging.getLogger(__name__)
 
 PIECE_BYTES = 2 << 10  # looked at in one turn: 40 ms of sound; frames of one byte take milliseconds to tell apart
+MAX_UNSENT_BYTES = 1 << 20  # the library answers pings at once: who reads no answers is cut
 MIN_WAIT_SECONDS = 0.02  # of who sends too much: waiting for each message alone costs more than the message
 LOST_SECONDS = 1.0  # without a sign of life, from which only the client may know that its connection broke
 LEFT = 1000, 1001  # how a client closes, or is closed, that does not come back
@@ -59,12 +61,14 @@ class WebSocketConnection(ServerConnection):
     """
 
     def __init__(
-        self, protocol: ServerProtocol, *args: Any, lobby: Lobby[Connection], max_header_bytes: int, **kwargs: Any
+        self, protocol: ServerProtocol, *args: Any, lobby: Lobby[Connection], limits: Limits, **kwargs: Any
     ) -> None:
         super().__init__(protocol, *args, **kwargs)
         self._unread = memoryview(b"")  # came, and is still to be looked at
         self._lobby = lobby
-        self._header_bytes_left = max_header_bytes
+        self._header_bytes_left = limits.max_header_bytes
+        rate = limits.max_messages_per_second
+        self._frames_left = Budget(rate, rate * BURST_MESSAGE_SECONDS, time.monotonic)
         self.write: Callable[[ServerMessage], list[Write]] = lambda message: [write_message(message)]
         self.visitor = Visitor("")
         fail = protocol.fail
@@ -115,13 +119,21 @@ class WebSocketConnection(ServerConnection):
         super().data_received(piece)
         if self.request is not None:
             self._lobby.leave(self)
+        if self.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
+            self.transport.abort()
+
+    def process_event(self, event: Arrival) -> None:
+        """The request, or a frame of any kind: pings and parts of a message cost as much as messages."""
+        self._frames_left.spend(1)
+        super().process_event(event)
 
     def _look_on(self) -> None:
         if self.transport.is_closing():
             return
-        if self._unread:
+        seconds = self._frames_left.wait_seconds
+        if self._unread or seconds:
             self.transport.pause_reading()
-            self.loop.call_soon(self._look_at_piece)
+            self.loop.call_later(max(seconds, MIN_WAIT_SECONDS) if seconds else 0, self._look_at_piece)
         else:
             self.transport.resume_reading()
 

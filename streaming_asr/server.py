@@ -367,7 +367,7 @@ class Server:
                 process_request=lambda connection, request: answer_request(connection, request, adapter),
                 select_subprotocol=functools.partial(_select_subprotocol, adapter),
                 create_connection=functools.partial(  # type: ignore[arg-type]  # a factory is all that it needs
-                    WebSocketConnection, lobby=self._lobby, max_header_bytes=limits.max_header_bytes
+                    WebSocketConnection, lobby=self._lobby, limits=limits
                 ),
                 compression=None,  # audio does not compress, and a small frame could become a huge one
                 max_size=limits.max_frame_bytes,

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import socket
 import ssl
 import time
 from collections.abc import AsyncIterator
@@ -46,6 +47,7 @@ HANDSHAKE = (
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
 )
 MASK = bytes(4)  # of a client's frames; zeros leave the payload as it is
+PING = b"\x89\x80" + MASK
 
 
 async def opened(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, extra: bytes = b"") -> bytes:
@@ -94,6 +96,40 @@ def test_a_flood_of_messages_is_slowed_down_and_not_refused() -> None:
             assert (await receive_all(connection))[1] == 1000
 
     assert seconds_of(test) >= 0.6  # 500 at once, 302 more at 500 a second
+
+
+def test_a_flood_of_pings_is_slowed_down_as_well() -> None:
+    async def test() -> None:
+        limits = Limits(max_messages_per_second=500)
+        async with serving(limits=limits) as server, raw(server) as (reader, writer):
+            await opened(reader, writer)
+            writer.write(800 * PING + b"\x81" + bytes([0x80 | len(START)]) + MASK + START.encode())
+            while b'"ready"' not in await reader.read(1000):
+                pass
+
+    assert seconds_of(test) >= 0.3  # 500 at once, most of the others at 500 a second
+
+
+def test_who_sends_pings_and_does_not_read_the_answers_is_cut() -> None:
+    async def ping(client: socket.socket) -> None:
+        while True:
+            await asyncio.get_running_loop().sock_sendall(client, 100 * (b"\x89\xfd" + MASK + bytes(125)))
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        with socket.socket() as client:
+            client.setblocking(False)
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            async with serving(limits=Limits(max_messages_per_second=1e9)) as server:
+                host, port = server.url.removeprefix("ws://").split(":")
+                await loop.sock_connect(client, (host, int(port)))
+                await loop.sock_sendall(client, HANDSHAKE + b"\r\n")
+                await eventually(lambda: server.num_sessions == 1)
+                with pytest.raises(ConnectionError):
+                    await ping(client)
+                await eventually(lambda: server.num_sessions == 0)
+
+    run(test)
 
 
 def test_audio_much_faster_than_real_time_is_slowed_down_and_recognized(monkeypatch: pytest.MonkeyPatch) -> None:
