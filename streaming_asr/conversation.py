@@ -13,6 +13,7 @@ import functools
 import logging
 import math
 import secrets
+import ssl
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
@@ -61,9 +62,18 @@ class WebSocketConnection(ServerConnection):
     """
 
     def __init__(
-        self, protocol: ServerProtocol, *args: Any, lobby: Lobby[Connection], limits: Limits, **kwargs: Any
+        self,
+        protocol: ServerProtocol,
+        *args: Any,
+        lobby: Lobby[Connection],
+        limits: Limits,
+        tls: ssl.SSLContext | None,
+        **kwargs: Any,
     ) -> None:
         super().__init__(protocol, *args, **kwargs)
+        self._tls = tls
+        self._tls_seconds = limits.handshake_timeout_seconds
+        self._is_made = False  # with TLS, if there is any
         self._unread = memoryview(b"")  # came, and is still to be looked at
         self._lobby = lobby
         self._header_bytes_left = limits.max_header_bytes
@@ -88,11 +98,38 @@ class WebSocketConnection(ServerConnection):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The client has a connection; what it wants it has not said yet."""
-        super().connection_made(transport)
-        self.recv_messages.resume = self._look_on  # not the transport's own: first comes what is unread
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport  # from now on it can be cut, which asyncio's own way to TLS would put off
         oldest = self._lobby.enter(self)
         if oldest is not None:
             oldest.transport.abort()
+        if self._tls is None:
+            self._begin(transport)
+        else:
+            transport.pause_reading()
+            self._handshake = self.loop.create_task(self._shake_hands(transport, self._tls))
+
+    async def _shake_hands(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
+        secured = None  # also what comes of a connection that is cut meanwhile
+        with contextlib.suppress(OSError):
+            secured = await self.loop.start_tls(
+                transport,
+                self,
+                tls,
+                server_side=True,
+                ssl_handshake_timeout=self._tls_seconds,
+                ssl_shutdown_timeout=self.close_timeout,
+            )
+        if secured is None:
+            self._lobby.leave(self)
+        else:
+            self._begin(secured)
+
+    def _begin(self, transport: asyncio.Transport) -> None:
+        super().connection_made(transport)
+        self.recv_messages.resume = self._look_on  # not the transport's own: first comes what is unread
+        self._is_made = True
+        self._look_at_piece()  # which came with the end of the TLS handshake
 
     def data_received(self, data: bytes) -> None:
         """Bytes of the request, which must end soon, or of frames.
@@ -100,7 +137,8 @@ class WebSocketConnection(ServerConnection):
         They are looked at a piece in each turn of the loop: a socket has up to 256 KiB at once, and TLS 512.
         """
         self._unread = memoryview(data)
-        self._look_at_piece()
+        if self._is_made:
+            self._look_at_piece()
 
     def _look_at_piece(self) -> None:
         piece, self._unread = bytes(self._unread[:PIECE_BYTES]), self._unread[PIECE_BYTES:]
@@ -140,13 +178,15 @@ class WebSocketConnection(ServerConnection):
     def eof_received(self) -> None:
         """The client sends nothing more. What TLS delivers with its end is dropped: nobody hears an answer any more."""
         self._unread = memoryview(b"")
-        super().eof_received()
+        if self._is_made:
+            super().eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._unread = memoryview(b"")
         self._lobby.leave(self)
-        super().connection_lost(exc)
+        if self._is_made:
+            super().connection_lost(exc)
 
 
 Connection = WebSocketConnection | TcpConnection

@@ -32,7 +32,7 @@ class Limits:
     max_sessions_per_address: int | None = _limit(None, "at once; a proxy is one address")
     handshake_timeout_seconds: float = _limit(10.0, "for a client to say what it wants, and for TLS before it")
     max_header_bytes: int = _limit(16384, "of a request")
-    max_handshakes: int = _limit(256, "under way at once; the oldest gives way")
+    max_handshakes: int = _limit(256, "under way at once, of TLS too; the oldest gives way")
 
     def validate(self) -> None:
         """Raises `InputError` for a limit that lets nothing through."""

@@ -367,7 +367,10 @@ class Server:
                 process_request=lambda connection, request: answer_request(connection, request, adapter),
                 select_subprotocol=functools.partial(_select_subprotocol, adapter),
                 create_connection=functools.partial(  # type: ignore[arg-type]  # a factory is all that it needs
-                    WebSocketConnection, lobby=self._lobby, limits=limits
+                    WebSocketConnection,
+                    lobby=self._lobby,
+                    limits=limits,
+                    tls=self._tls.context if self._tls is not None else None,
                 ),
                 compression=None,  # audio does not compress, and a small frame could become a huge one
                 max_size=limits.max_frame_bytes,
@@ -378,8 +381,6 @@ class Server:
                 open_timeout=limits.handshake_timeout_seconds,
                 close_timeout=CLOSE_SECONDS,
                 server_header=None,
-                ssl=self._tls.context if self._tls is not None else None,
-                ssl_handshake_timeout=limits.handshake_timeout_seconds if self._tls is not None else None,
                 logger=_wire_logger,
             )
         except OSError as error:

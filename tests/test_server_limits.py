@@ -42,6 +42,16 @@ async def raw(
             await writer.wait_closed()
 
 
+@pytest.fixture(params=["plain", "TLS"])
+def door(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, Path], ssl.SSLContext | None]:
+    """Options of a server, and what its clients need."""
+    if request.param == "plain":
+        return {}, None
+    authority = trustme.CA()
+    certificate, key = write_certificate(authority, tmp_path)
+    return {"tls_certificate": certificate, "tls_key": key}, trusting(authority)
+
+
 HANDSHAKE = (
     b"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
@@ -211,15 +221,35 @@ def test_a_handshake_may_take_only_so_long() -> None:
     run(test)
 
 
-def test_connections_that_say_nothing_keep_nobody_out() -> None:
+def test_connections_that_say_nothing_keep_nobody_out(door: tuple[dict[str, Path], ssl.SSLContext | None]) -> None:
+    options, tls = door
+
     async def test() -> None:
-        async with serving(limits=Limits(max_handshakes=3)) as server, contextlib.AsyncExitStack() as silent:
-            for _ in range(10):
-                await silent.enter_async_context(raw(server))
-            await eventually(lambda: len(server._lobby) == 3)
-            assert await transcribe(server, words(1, 2)) == ["w1 w2"]
+        limits = Limits(max_handshakes=3)
+        async with serving(limits=limits, **options) as server, contextlib.AsyncExitStack() as silent:
+            streams = [await silent.enter_async_context(raw(server)) for _ in range(10)]
+            for reader, _ in streams[:7]:
+                assert await reader.read() == b""
+            assert len(server._lobby) == 3
+            async with client(server, ssl=tls) as connection:
+                await connection.send(STOP)
+                assert (await receive_all(connection))[0][-1]["code"] == "wrong_order"
         assert len(server._lobby) == 0
 
+    run(test)
+
+
+def test_a_tls_handshake_that_fails_or_takes_too_long_is_over(tmp_path: Path) -> None:
+    async def test() -> None:
+        limits = Limits(handshake_timeout_seconds=0.1)
+        async with serving(limits=limits, tls_certificate=certificate, tls_key=key) as server:
+            for sent in (b"", b"GET / HTTP/1.1\r\n\r\n"):
+                async with raw(server) as (reader, writer):
+                    writer.write(sent)
+                    assert await reader.read() == b""
+                    await eventually(lambda: len(server._lobby) == 0)
+
+    certificate, key = write_certificate(trustme.CA(), tmp_path)
     run(test)
 
 
@@ -270,10 +300,10 @@ def test_frames_of_a_byte_are_taken_in_turns_with_others(monkeypatch: pytest.Mon
     run(test)
 
 
-@pytest.mark.parametrize("is_secure", [False, True])
 def test_much_that_comes_at_once_is_looked_at_in_turns_with_others(
-    is_secure: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    door: tuple[dict[str, Path], ssl.SSLContext | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    options, tls = door
     turns: list[int] = []  # bytes of each
     texts = [START, STOP]
     start, stop = (b"\x81" + bytes([0x80 | len(text)]) + MASK + text.encode() for text in texts)
@@ -293,11 +323,6 @@ def test_much_that_comes_at_once_is_looked_at_in_turns_with_others(
             assert b'"text":"w1 w2"' in answer
             assert b'"audio_seconds":0.16' in answer
 
-    authority = trustme.CA()
-    tls = trusting(authority) if is_secure else None
-    options: dict[str, Path] = {}
-    if is_secure:
-        options["tls_certificate"], options["tls_key"] = write_certificate(authority, tmp_path)
     monkeypatch.setattr(ServerProtocol, "receive_data", note_turn)
     run(test)
     assert sum(turns) >= len(frames)
