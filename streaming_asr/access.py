@@ -10,10 +10,13 @@ import ipaddress
 from typing import Protocol
 from urllib.parse import parse_qs
 
+from .errors import ClientError
+
 SCHEMES = ("bearer", "token")  # of Authorization: everybody's, and Deepgram's
 KEY_SUBPROTOCOLS = ("bearer", "token")  # a browser sends its key as the subprotocol after one of these (Deepgram's way)
 OPENAI_SUBPROTOCOL = "openai-insecure-api-key."  # and the key, in one word (OpenAI's way)
 QUERY_PARAMETER = "token"
+MAX_OFFERED_KEYS = 8  # each is hashed for somebody who has not been let in: a client that tries all ways offers 4
 
 
 class Headers(Protocol):
@@ -24,7 +27,10 @@ class Headers(Protocol):
 
 
 def credentials(headers: Headers, query: str) -> list[str]:
-    """Every key that a request offers, in any of the ways that the protocols' clients know; most offer none or one."""
+    """Every key that a request offers, in any of the ways that the protocols' clients know; most offer none or one.
+
+    Raises `ClientError` for a request that offers more than `MAX_OFFERED_KEYS`.
+    """
     found = []
     for value in headers.get_all("Authorization"):
         scheme, _, rest = value.strip().partition(" ")
@@ -38,7 +44,10 @@ def credentials(headers: Headers, query: str) -> list[str]:
             found.append(word.removeprefix(OPENAI_SUBPROTOCOL))
     with contextlib.suppress(ValueError):  # too many fields
         found += parse_qs(query, max_num_fields=1000).get(QUERY_PARAMETER, [])
-    return [key for key in found if key]
+    offers = [key for key in found if key]
+    if len(offers) > MAX_OFFERED_KEYS:
+        raise ClientError("unauthorized", f"a request may offer {MAX_OFFERED_KEYS} keys, not {len(offers)}")
+    return offers
 
 
 def is_loopback(host: str) -> bool:

@@ -1,9 +1,12 @@
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from websockets.datastructures import Headers
 
-from streaming_asr.access import credentials, is_loopback
+from streaming_asr.access import MAX_OFFERED_KEYS, credentials, is_loopback
+from streaming_asr.errors import ClientError
 
 
 @pytest.mark.parametrize(
@@ -36,7 +39,21 @@ VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E))  # webso
 
 @given(st.lists(st.tuples(st.sampled_from(["Authorization", "Sec-WebSocket-Protocol"]), VALUES)), st.text())
 def test_no_header_is_too_strange(headers: list[tuple[str, str]], query: str) -> None:
-    assert all(credentials(Headers(headers), query))
+    with contextlib.suppress(ClientError):
+        assert all(credentials(Headers(headers), query))
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "query"),
+    [
+        ("Authorization", "Bearer K", "&".join(["token=K"] * MAX_OFFERED_KEYS)),
+        ("Sec-WebSocket-Protocol", ",".join(["bearer"] * (MAX_OFFERED_KEYS + 2)), ""),
+    ],
+)
+def test_who_offers_very_many_keys_offers_none(header: str, value: str, query: str) -> None:
+    with pytest.raises(ClientError, match="8 keys, not 9") as caught:
+        credentials(Headers([(header, value)]), query)
+    assert caught.value.code == "unauthorized"
 
 
 @pytest.mark.parametrize(

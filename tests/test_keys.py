@@ -3,6 +3,7 @@ import math
 import os
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -60,6 +61,21 @@ def test_keys_are_told_apart_and_revoked(path: Path) -> None:
     with pytest.raises(ClientError, match="no longer good"):
         keys.spend(before, 0.0)
     keys.close_session(before)  # one that began before
+
+
+def test_a_key_is_hashed_and_not_compared_with_each_of_the_others(path: Path) -> None:
+    class Untouched(dict[str, object]):
+        def __iter__(self) -> Any:
+            raise AssertionError
+
+        values = items = __iter__
+
+    anna = add_key(path, "anna")
+    keys = ring(path)
+    keys._usage = Untouched(keys._usage)  # type: ignore[assignment]
+    found = keys.find([anna, "nonsense"])
+    assert found is not None
+    assert found.name == "anna"
 
 
 def test_sessions_are_limited_and_survive_a_reload(path: Path) -> None:

@@ -6,6 +6,7 @@ proportion to the input. Nothing here does I/O, so that an input costs microseco
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import struct
@@ -316,7 +317,8 @@ VALUES = ["Bearer k", "Token k", "token, k", "realtime, openai-insecure-api-key.
 def handshake(data: bytes) -> None:
     reader = Reader(data)
     headers = _Headers([(reader.choose(HEADERS), _mutated(reader.choose(VALUES), reader)) for _ in range(4)])
-    assert all(credentials(headers, _mutated("a=b&token=k", reader)))
+    with contextlib.suppress(ClientError):
+        assert all(credentials(headers, _mutated("a=b&token=k", reader)))
     for listening in ("127.0.0.1", "0.0.0.0"):
         refusal = Origins(listening).refusal(headers.get_all("Host"), headers.get_all("Origin"))
         assert refusal is None or refusal
