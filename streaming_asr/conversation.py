@@ -61,6 +61,8 @@ class WebSocketConnection(ServerConnection):
     reaches the session.
     """
 
+    is_half_closed = False  # who closes a WebSocket reads no more
+
     def __init__(
         self,
         protocol: ServerProtocol,
@@ -383,7 +385,8 @@ class Conversation:
                         self._session.keep_alive()  # it was not the client that was idle
                     await asyncio.sleep(0)  # others' turn: a hundred frames may wait
         except ConnectionClosed:
-            pass
+            if connection.is_half_closed and self._session.state not in (State.OPENING, State.STREAMING):
+                await asyncio.wait([writer])  # the client has said all, and waits for what it is still to be told
         finally:
             self._is_listening = False
             code = connection.close_code

@@ -28,6 +28,7 @@ class TcpConnection:
         self._unread = b""
         self._ended = asyncio.Event()
         self.close_code: int | None = None  # as a WebSocket's: 1006 if the connection broke
+        self.is_half_closed = False  # the client sends no more, and may still read
         self.visitor = Visitor((writer.get_extra_info("peername") or ("",))[0])
 
     @property
@@ -53,6 +54,7 @@ class TcpConnection:
             self._end(1006)
             raise ConnectionClosedError(None, None) from None
         if not data:
+            self.is_half_closed = True
             self._end(1000)
             raise ConnectionClosedOK(None, None)
         return data
@@ -77,10 +79,13 @@ class TcpConnection:
         asyncio.get_running_loop().call_later(self._close_seconds, self.transport.abort)
 
     async def linger(self) -> None:
-        """Reads and forgets until the client ends the connection, or `close` cuts it."""
+        """Reads and forgets until the client ends the connection and has what was sent, or `close` cuts it."""
         with contextlib.suppress(ConnectionClosed):
             while True:
                 await self.recv()
+        self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
 
     async def wait_closed(self) -> None:
         """Returns when nothing more will come."""

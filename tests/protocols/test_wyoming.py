@@ -300,6 +300,25 @@ def test_a_flood_of_events_is_slowed_down_and_taken_in_turns_with_others(monkeyp
     assert max(turns) <= 2048
 
 
+def test_who_has_said_all_may_end_that_direction_and_is_told_the_transcript() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with serving(recognizer, wyoming_port=0) as server:
+            reader, writer = await asyncio.open_connection(*server.url_of("wyoming").removeprefix("tcp://").split(":"))
+            recognizer.gate.clear()
+            writer.write(event("audio-chunk", words(1, 2), **FORMAT) + event("audio-stop"))
+            writer.write_eof()
+            await reader.readline()  # of transcript-start
+            [conversation] = server._conversations
+            await eventually(lambda: conversation._connection.close_code == 1000)
+            recognizer.gate.set()
+            assert b'"text":"w1 w2"' in await reader.read()
+            writer.close()
+            await writer.wait_closed()
+
+    run(test)
+
+
 def test_an_error_arrives_although_the_client_goes_on_sending() -> None:
     async def test() -> None:
         async with serving(wyoming_port=0) as server, official(server) as client:
