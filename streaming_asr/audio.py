@@ -107,6 +107,11 @@ class AudioDecoder:
         """Bytes of one sample of every channel."""
         return self._frame_bytes
 
+    @property
+    def second_bytes(self) -> int:
+        """Bytes of a second of audio, which is decoded in 1 ms at most."""
+        return self._frame_bytes * self.sample_rate
+
     def frames_until(self, samples: int) -> int:
         """Whole frames before this sample of what came out; no more than were accepted."""
         return min(samples * self.sample_rate // SAMPLE_RATE, self._frames_in)

@@ -16,7 +16,7 @@ import secrets
 import ssl
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
@@ -376,14 +376,9 @@ class Conversation:
                 self._is_listening = False
                 self._log.debug("received %s of %d bytes", "text" if isinstance(frame, str) else "audio", len(frame))
                 self._messages_left.spend(1)
-                for piece in _pieces(frame, self._session.piece_bytes):
-                    before = self._session.audio_seconds
-                    self._perform(self._adapter.receive(piece))
-                    self._messages_left.spend(self._adapter.more_messages)
-                    self._account(self._session.audio_seconds - before)
-                    if await self._wait_capacity():
-                        self._session.keep_alive()  # it was not the client that was idle
-                    await asyncio.sleep(0)  # others' turn: a hundred frames may wait
+                await self._take(functools.partial(self._adapter.receive, frame))
+                while self._adapter.has_more:
+                    await self._take(self._adapter.go_on)
         except ConnectionClosed:
             if connection.is_half_closed and self._session.state not in (State.OPENING, State.STREAMING):
                 await asyncio.wait([writer])  # the client has said all, and waits for what it is still to be told
@@ -410,6 +405,16 @@ class Conversation:
                 error,
             )
         return None
+
+    async def _take(self, read: Callable[[], list[Output]]) -> None:
+        """As much of a frame as is read at once; then others have their turn."""
+        before = self._session.audio_seconds
+        self._perform(read())
+        self._messages_left.spend(self._adapter.more_messages)
+        self._account(self._session.audio_seconds - before)
+        if await self._wait_capacity():
+            self._session.keep_alive()  # it was not the client that was idle
+        await asyncio.sleep(0)  # a hundred frames may wait
 
     def _account(self, audio_seconds: float) -> None:
         if audio_seconds:
@@ -507,14 +512,6 @@ class Conversation:
 
     def _on_failure(self) -> None:
         self._perform(self._adapter.fail("internal", "the recognizer failed on this session"))
-
-
-def _pieces(frame: Frame, piece_bytes: int | None) -> Iterator[Frame]:
-    """A binary frame in parts of at most `piece_bytes`; everything else as it is."""
-    if isinstance(frame, str) or piece_bytes is None or len(frame) <= piece_bytes:
-        yield frame
-    else:
-        yield from (frame[at : at + piece_bytes] for at in range(0, len(frame), piece_bytes))
 
 
 def split_target(request: Request) -> tuple[str, str]:

@@ -349,7 +349,9 @@ class Session:
     @property
     def piece_bytes(self) -> int | None:
         """How many bytes of audio to hand over at once, so that decoding them holds up nobody; `None`: any number."""
-        return PIECE_BYTES if isinstance(self._decoder, ContainerDecoder) else None
+        if self._decoder is None:
+            return None
+        return PIECE_BYTES if isinstance(self._decoder, ContainerDecoder) else self._decoder.second_bytes
 
     @property
     def deadline(self) -> float | None:

@@ -21,6 +21,7 @@ from websockets.exceptions import InvalidStatus
 from websockets.server import ServerProtocol
 
 from streaming_asr import conversation
+from streaming_asr.audio import AudioDecoder
 from streaming_asr.limits import Limits
 from streaming_asr.protocols.native import NativeAdapter
 from streaming_asr.server import Server
@@ -327,6 +328,29 @@ def test_much_that_comes_at_once_is_looked_at_in_turns_with_others(
     run(test)
     assert sum(turns) >= len(frames)
     assert max(turns) <= 2048
+
+
+def test_much_audio_in_one_frame_is_decoded_in_turns_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = 0  # of the event loop between the first piece and the last
+    decoded: list[int] = []
+    accept = AudioDecoder.accept
+
+    def note_run(self: AudioDecoder, chunk: bytes) -> Any:
+        decoded.append(runs)
+        return accept(self, chunk)
+
+    async def test() -> None:
+        nonlocal runs
+        async with serving(max_backlog_seconds=20.0) as server, client(server) as connection:
+            await connection.send('{"type": "start", "encoding": "mulaw", "sample_rate": 8000}')
+            await connection.send(b"\xff" * 80_000)  # 10 s
+            while len(decoded) < 10:
+                runs += 1
+                await asyncio.sleep(0)
+        assert len(set(decoded)) == 10
+
+    monkeypatch.setattr(AudioDecoder, "accept", note_run)
+    run(test)
 
 
 def test_who_has_to_wait_is_not_woken_for_each_message(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ Knows no protocol, no sockets and no clock.
 from __future__ import annotations
 
 import abc
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -65,7 +66,7 @@ class Adapter(abc.ABC):
     """One connection in one protocol. Inputs return what to do, in order; none raises for what a client did.
 
     A subclass implements `read_text`, `read_bytes` and `write`. Its reading may raise `ClientError`, which ends the
-    session with that error.
+    session with that error. Audio it gives to `accept_audio`, which may leave some of it for `go_on`.
     """
 
     name: ClassVar[str]
@@ -78,6 +79,7 @@ class Adapter(abc.ABC):
     def __init__(self, session: Session, handshake: Handshake) -> None:
         self.session = session
         self.handshake = handshake
+        self._go_on: Callable[[], Sequence[Step]] | None = None
 
     @classmethod  # noqa: B027  # most protocols refuse nothing this early
     def check(cls, handshake: Handshake, model: ModelInfo) -> None:
@@ -103,6 +105,16 @@ class Adapter(abc.ABC):
         if isinstance(frame, str):
             return self._guarded(lambda: self.read_text(frame))
         return self._guarded(lambda: self.read_bytes(frame))
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the last frame is not read to its end, and `go_on` must come before the next one."""
+        return self._go_on is not None
+
+    def go_on(self) -> list[Output]:
+        """What follows in the last frame, for as long as decoding holds up nobody."""
+        read, self._go_on = self._go_on, None
+        return [] if read is None or self.session.state is State.CLOSED else self._guarded(read)
 
     def connection_lost(self) -> None:
         """The connection is gone."""
@@ -163,6 +175,18 @@ class Adapter(abc.ABC):
     def closing(self, close: Close) -> Close:
         """How the protocol itself would close."""
         return close
+
+    # --- for its reading ---
+
+    def accept_audio(self, data: bytes, then: Callable[[], Sequence[Step]] = tuple) -> list[Step]:
+        """Audio of any length, and `then` what follows it in the frame."""
+        size = self.session.piece_bytes
+        piece, rest = (data, b"") if size is None else (data[:size], data[size:])
+        steps: list[Step] = [*self.session.receive_bytes(piece)]
+        if rest:
+            self._go_on = functools.partial(self.accept_audio, rest, then)
+            return steps
+        return [*steps, *then()]
 
     # --- inside ---
 

@@ -193,7 +193,7 @@ class DeepgramAdapter(Adapter):
         if not data:
             return self.session.receive_message(messages.Stop())
         self._hash.update(data)
-        return self.session.receive_bytes(data)
+        return self.accept_audio(data)
 
     def write(self, message: ServerMessage) -> list[Write]:
         """``Results``, and what was asked for beside them."""

@@ -25,7 +25,7 @@ class NativeAdapter(Adapter):
 
     def read_bytes(self, data: bytes) -> Sequence[Step]:
         """Audio."""
-        return self.session.receive_bytes(data)
+        return self.accept_audio(data)
 
     def write(self, message: ServerMessage) -> list[Write]:
         """The message itself."""

@@ -201,7 +201,7 @@ class OpenAIAdapter(Adapter):
         except (TypeError, ValueError, binascii.Error) as error:
             raise ClientError("invalid_value", "audio must be base64") from error
         self._has_audio |= bool(data)
-        return [*self._started(), *self.session.receive_bytes(data)]
+        return [*self._started(), *self.accept_audio(data)]
 
     def _commit(self) -> Sequence[Step]:
         if not self._has_audio:

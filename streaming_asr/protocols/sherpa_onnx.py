@@ -27,7 +27,7 @@ class SherpaOnnxAdapter(Adapter):
 
     def read_bytes(self, data: bytes) -> Sequence[Step]:
         """Audio."""
-        return self.session.receive_bytes(data)
+        return self.accept_audio(data)
 
     def write(self, message: ServerMessage) -> list[Write]:
         """Results, and ``Done!``, without which its C++ client does not end; an error shows in the close code alone."""

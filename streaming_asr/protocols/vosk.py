@@ -62,7 +62,7 @@ class VoskAdapter(Adapter):
 
     def read_bytes(self, data: bytes) -> Sequence[Step]:
         """Audio: s16le, mono."""
-        return [*self._started(), *self.session.receive_bytes(data), Mark()]
+        return [*self._started(), *self.accept_audio(data, lambda: [Mark()])]
 
     def reached(self) -> list[Output]:
         """One frame was recognized: its reply."""

@@ -18,7 +18,7 @@ from ..errors import ClientError
 from ..hotwords import fitting_hotwords
 from ..messages import Done, Error, Final, Partial, Ready, ServerMessage
 from ..session import Session, State
-from .adapter import Adapter, Handshake, Note, Step, Write, note_hotwords, parse_object
+from .adapter import Adapter, Handshake, Note, Output, Step, Write, note_hotwords, parse_object
 
 VERSION = "1.10.2"  # of the `wyoming` package whose events these are
 SAMPLE_BYTES = 2  # of s16le, the only PCM that is served
@@ -146,9 +146,17 @@ class WyomingAdapter(Adapter):
             for number, event in enumerate(self._reader.accept(data)):
                 self.more_messages = number
                 steps += self._read(event)
+                if self.has_more:
+                    break  # the events after it wait in the reader
         except ClientError as error:  # what came before it holds
             steps += self.session.fail(error.code, error.message, error.close_code)
         return steps
+
+    def go_on(self) -> list[Output]:
+        """The rest of a long chunk, then the events after it."""
+        self.more_messages = 0
+        outputs = super().go_on()
+        return outputs if self.has_more else [*outputs, *self.receive(b"")]
 
     def write(self, message: ServerMessage) -> list[Write]:
         """The transcript while it grows, then all of it; an error instead if there can be none."""
@@ -185,7 +193,7 @@ class WyomingAdapter(Adapter):
             case "audio-start":
                 return self._started(event.data)
             case "audio-chunk":
-                return [*self._started(event.data), *self.session.receive_bytes(event.payload)]
+                return [*self._started(event.data), *self.accept_audio(event.payload)]
             case "audio-stop":
                 begun = self.session.state is not State.OPENING
                 started = [] if begun else self._start(AudioFormat())

@@ -174,6 +174,8 @@ class _Conversation:
             if not self.reader or self.is_closed:
                 break
             self.take(self.step())
+            while self.adapter.has_more:
+                self.take(self.adapter.go_on())
         while (self.flushes or self.marks) and not self.is_closed:
             self.take(self.engine())
         self.adapter.connection_lost()

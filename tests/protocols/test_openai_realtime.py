@@ -121,12 +121,12 @@ def test_what_is_cleared_is_told_to_nobody() -> None:
 @pytest.mark.parametrize(
     ("fields", "samples", "endpointing"),
     [
-        ({"format": {"type": "audio/pcm", "rate": 16000}}, 8000, Endpointing(trailing_silence_ms=500)),
-        ({"format": {"type": "audio/pcmu"}, **BY_CLIENT}, 16000 * 2, Endpointing(enabled=False)),
-        ({"format": {"type": "audio/pcma"}, "new": {"field": 1}}, 16000 * 2, Endpointing(trailing_silence_ms=500)),
+        ({"format": {"type": "audio/pcm", "rate": 16000}}, 4000, Endpointing(trailing_silence_ms=500)),
+        ({"format": {"type": "audio/pcmu"}, **BY_CLIENT}, 16000, Endpointing(enabled=False)),
+        ({"format": {"type": "audio/pcma"}, "new": {"field": 1}}, 16000, Endpointing(trailing_silence_ms=500)),
         (
             {"turn_detection": {"type": "server_vad", "silence_duration_ms": 50, "threshold": 0.9}},
-            16000 // 3,
+            8000 // 3,
             Endpointing(trailing_silence_ms=100),
         ),
     ],
@@ -136,7 +136,7 @@ def test_an_update_sets_format_and_turns(fields: dict[str, Any], samples: int, e
     [updated] = sent(adapter.receive(update(**fields)))
     described = updated["session"]["audio"]["input"]
     assert described["format"]["type"] == fields.get("format", {"type": "audio/pcm"})["type"]
-    outputs = adapter.receive(append(bytes(16000)))
+    outputs = adapter.receive(append(bytes(8000)))
     assert opened(outputs).options.endpointing == endpointing
     outputs += adapter.receive(COMMIT)
     pushed = sum(len(output.samples) for output in outputs if isinstance(output, Push))
