@@ -33,11 +33,20 @@ from streaming_asr.recordings import find_recordings, read_samples
 
 from .adapters import ADAPTERS
 from .align import Aligner, read_ctm, speech_end
-from .compute import Usage, play_in_process, slope, throughput_against_gemm, usage
+from .compute import Sample, cores, play_in_process, slope, throughput_against_gemm, usage, watching
 from .engines import ENGINES, InProcessEngine
 from .replay import Clip, Run, replay
 from .report import page
-from .timeline import Distribution, Timeline, added_latencies, percentile, summarize, word_latencies
+from .timeline import (
+    Distribution,
+    Timeline,
+    added_latencies,
+    finalize_latency,
+    percentile,
+    summarize,
+    throughput,
+    word_latencies,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 ADDED_LIMIT_MS = 100.0
@@ -146,25 +155,30 @@ def word_error_rate(clips: Sequence[Clip], timelines: Sequence[Timeline]) -> flo
     return round(count_word_errors(pairs).wer, 5) if pairs else None
 
 
-def level_figures(run: Run, alone: Sequence[Timeline], before: Usage | None, after: Usage | None) -> dict[str, Any]:
-    """One level of the ramp. Only words spoken while all streams were playing count as loaded."""
+def level_figures(
+    run: Run, alone: Sequence[Timeline], server: Sequence[Sample], generator: Sequence[Sample], rss_bytes: int
+) -> dict[str, Any]:
+    """One level of the ramp. Only what was spoken, settled or used while all streams were playing counts as loaded."""
+    begin, end = run.window
     good = [t for t in run.timelines if t.done is not None]
-    audio = sum(t.audio_seconds for t in good)
+    words = [word.seconds for t in good for word in word_latencies(t) if begin <= word.spoken_at <= end]
+    ended = [t for t in good if t.finalize_sent is not None and begin <= t.finalize_sent <= end]
     texts = {t.recording: t.text for t in alone}
-    waited = max((t.done for t in good if t.done is not None), default=0.0) - min((t.origin for t in good), default=0.0)
     return {
         "streams": run.num_streams,
         "added": dataclasses.asdict(Distribution.of_seconds(added_latencies(alone, run.timelines, run.window))),
-        "words": dataclasses.asdict(Distribution.of_seconds(w.seconds for t in good for w in word_latencies(t))),
+        "words": dataclasses.asdict(Distribution.of_seconds(words)),
+        "finalize": dataclasses.asdict(
+            Distribution.of_seconds(late for t in ended if (late := finalize_latency(t)) is not None)
+        ),
         "failed": len(run.timelines) - len(good),
         "errors": sorted({t.error for t in run.timelines if t.error}),
         "texts_changed": len({t.recording for t in good if texts.get(t.recording, t.text) != t.text}),
-        "audio_seconds": round(audio, 2),
-        "throughput": round(audio / waited, 3) if waited > 0 else 0.0,
-        "server_cpu_cores": round((after.cpu_seconds - before.cpu_seconds) / run.wall_seconds, 3)
-        if before and after
-        else 0.0,
-        "server_rss_mb": round(after.rss_bytes / 1e6, 2) if after else 0.0,
+        "window_seconds": round(end - begin, 2),
+        "throughput": round(throughput(run.timelines, run.window), 3),
+        "server_cpu_cores": round(cores(server, run.window), 3),
+        "generator_cpu_cores": round(cores(generator, run.window), 3),
+        "server_rss_mb": round(rss_bytes / 1e6, 2),
         "generator": run.health.figures(),
     }
 
@@ -231,14 +245,18 @@ async def measure(url: str, pid: int | None, clips: list[Clip], options: argpars
     past = 0
     levels = [int(n) for n in options.streams.split(",")] if options.streams else list(LEVELS)
     for num_streams in levels:
-        before = usage(pid) if pid else None
-        run = await replay(
-            url, adapter, clips, num_streams=num_streams, hold_seconds=options.hold_seconds, headers=headers
-        )
-        level = level_figures(run, alone.timelines, before, usage(pid) if pid else None)
+        async with watching(pid) as server, watching(os.getpid()) as generator:
+            run = await replay(
+                url, adapter, clips, num_streams=num_streams, hold_seconds=options.hold_seconds, headers=headers
+            )
+        level = level_figures(run, alone.timelines, server, generator, usage(pid).rss_bytes if pid else 0)
         ramp.append(level)
         p95 = level["added"]["percentiles"].get("p95", float("inf"))
-        say(f"{num_streams} streams: p95 of added latency {p95:.0f} ms, {level['throughput']:.1f} s of audio a second")
+        latest = level["finalize"]["percentiles"].get("max", float("nan"))
+        say(
+            f"{num_streams} streams: p95 of added latency {p95:.0f} ms, latest final {latest:.0f} ms, "
+            f"{level['throughput']:.1f} s of audio a second, {level['server_cpu_cores']:.2f} cores"
+        )
         past += p95 > ADDED_LIMIT_MS or level["failed"] > 0
         if past == 2:  # one level further shows whether throughput collapses
             break

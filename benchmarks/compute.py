@@ -5,10 +5,12 @@ Every clock is passed in. Ratios are of things measured alternately in one proce
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
     from .replay import Clip
 
 Clock = Callable[[], float]
+Sleep = Callable[[float], Awaitable[None]]
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 CHUNK_SECONDS = 0.08
+WATCH_SECONDS = 0.25  # from one look at a process to the next
 
 
 def convolution_shapes(config: ModelConfig, batch_size: int) -> list[tuple[int, int, int]]:
@@ -155,6 +159,39 @@ def usage(pid: int) -> Usage:
     rss_pages = int((folder / "statm").read_text().split()[1])
     cpu = parse_stat((folder / "stat").read_text(), os.sysconf("SC_CLK_TCK"))
     return Usage(cpu, rss_pages * os.sysconf("SC_PAGE_SIZE"))
+
+
+Sample = tuple[float, Usage]  # when it was read, and what
+
+
+@contextlib.asynccontextmanager
+async def watching(
+    pid: int | None, clock: Clock = time.perf_counter, sleep: Sleep = asyncio.sleep
+) -> AsyncIterator[list[Sample]]:
+    """What a process uses, read again and again while the body runs; nothing without a process."""
+    samples: list[Sample] = []
+
+    async def watch() -> None:
+        with contextlib.suppress(OSError):  # it is gone, as its sessions will tell
+            while pid is not None:
+                samples.append((clock(), usage(pid)))
+                await sleep(WATCH_SECONDS)
+
+    watcher = asyncio.create_task(watch())
+    try:
+        yield samples
+    finally:
+        watcher.cancel()
+        await asyncio.wait([watcher])
+
+
+def cores(samples: Sequence[Sample], window: tuple[float, float]) -> float:
+    """CPU seconds a second, from the first sample within ``window`` to the last; 0 for fewer than two."""
+    inside = [(at, used.cpu_seconds) for at, used in samples if window[0] <= at <= window[1]]
+    if len(inside) < 2:
+        return 0.0
+    (begin, before), (end, after) = inside[0], inside[-1]
+    return (after - before) / (end - begin)
 
 
 def parse_metrics(exposition: str) -> dict[str, float]:

@@ -351,13 +351,12 @@ async def play_clip(
 
 @dataclass(frozen=True)
 class Run:
-    """What a replay gave. ``wall_seconds``: from the first client's start to the last one's end."""
+    """What a replay gave."""
 
     num_streams: int
     timelines: list[Timeline]
     health: GeneratorHealth
-    wall_seconds: float
-    window: tuple[float, float]  # receiver's clock: while all streams were playing
+    window: tuple[float, float]  # receiver's clock: while all streams were playing, each one clip after another
 
 
 async def replay(
@@ -382,7 +381,7 @@ async def replay(
     pacer = Pacer(clock, sleep, health)
     spread = stagger_seconds if num_streams > 1 else 0.0
     began = clock()
-    all_playing, hold_until = began + spread, began + spread + hold_seconds
+    hold_until = began + spread + hold_seconds
 
     async def stream(number: int) -> list[Timeline]:
         timelines = []
@@ -407,5 +406,5 @@ async def replay(
             helper.cancel()
         await asyncio.wait(helpers)
     timelines = [timeline for own in results for timeline in own]
-    window = (all_playing, hold_until) if hold_seconds else (began, clock())
-    return Run(num_streams, timelines, health, clock() - began, window)
+    all_playing = max((own[0].origin for own in results if own), default=began)
+    return Run(num_streams, timelines, health, (all_playing, hold_until) if hold_seconds else (began, clock()))

@@ -143,6 +143,32 @@ DISTRIBUTIONS = {
 }
 
 
+LEVEL_HEAD = (
+    "streams", "added p50 / p95, ms", "words", "finalize to final p50 / p95 / max, ms", "clips ended",
+    "s of audio recognized a second", "cores of the server", "cores of the generator",
+)  # fmt: skip
+
+
+def level_rows(ramp: Sequence[Mapping[str, Any]]) -> list[list[object]]:
+    """A row for each level of the ramp, see `LEVEL_HEAD`; a dash for what a run did not measure."""
+
+    def of(distribution: Mapping[str, Any], *names: str) -> list[object]:
+        values = [distribution["percentiles"].get(name, "–") for name in names]
+        return [" / ".join(map(str, values)), distribution["count"]]
+
+    return [
+        [
+            level["streams"],
+            *of(level["added"], "p50", "p95"),
+            *(of(level["finalize"], "p50", "p95", "max") if "finalize" in level else "––"),
+            level["throughput"],
+            level["server_cpu_cores"],
+            level.get("generator_cpu_cores", "–"),
+        ]
+        for level in ramp
+    ]
+
+
 def page(results: Sequence[Mapping[str, Any]]) -> str:
     """The whole page: the first result in full, and all of them side by side."""
     main = results[0]
@@ -197,6 +223,8 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
     parts += ["<h2>Throughput against streams</h2>", line_plot(flow, "live streams", "s of audio a second")]
     cost = {f"{_name(r)}: server CPU": [(v["streams"], v["server_cpu_cores"]) for v in r["ramp"]] for r in results}
     parts += ["<h2>CPU against streams</h2>", line_plot(cost, "live streams", "cores")]
+    if ramp:
+        parts += ["<h2>Each level, while all of its streams played</h2>", _table(level_rows(ramp), LEVEL_HEAD)]
     if main.get("example"):
         parts += [
             f"<h2>One utterance: {html.escape(main['example']['recording'])}</h2>",

@@ -271,6 +271,28 @@ def added_latencies(
     ]
 
 
+def recognized_seconds(timeline: Timeline, by: float) -> float:
+    """How much of its audio had been recognized ``by`` then, on the receiver's clock.
+
+    Up to the end of the last word received in a message that keeps it; all of it once the final that answers
+    ``finalize`` is there, or else the session's end.
+    """
+    latency = finalize_latency(timeline)
+    settled = timeline.done if latency is None else (timeline.finalize_sent or 0.0) + latency
+    if settled is not None and settled <= by:
+        return timeline.audio_seconds
+    words = word_latencies(timeline)
+    return max((timeline.reference[w.index].end for w in words if w.spoken_at + w.seconds <= by), default=0.0)
+
+
+def throughput(timelines: Iterable[Timeline], window: tuple[float, float]) -> float:
+    """Seconds of audio recognized within ``window`` for each of its seconds; 0 for an empty one."""
+    begin, end = window
+    if end <= begin:
+        return 0.0
+    return sum(recognized_seconds(t, end) - recognized_seconds(t, begin) for t in timelines) / (end - begin)
+
+
 # --- distributions -------------------------------------------------------------------------------------------------
 
 

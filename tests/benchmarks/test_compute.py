@@ -1,16 +1,20 @@
+import asyncio
 import os
 
 import pytest
 import torch
 
 from benchmarks.compute import (
+    Usage,
     alternate,
     convolution_shapes,
+    cores,
     gemm_shapes,
     parse_stat,
     slope,
     throughput_against_gemm,
     usage,
+    watching,
 )
 from streaming_asr.calibration import network_step
 from streaming_asr.model import AcousticModel, Cell, ModelConfig
@@ -38,6 +42,31 @@ def test_cpu_seconds_are_read_past_any_process_name() -> None:
     mine = usage(os.getpid())
     assert mine.cpu_seconds > 0
     assert mine.rss_bytes > 1e6
+
+
+def test_cores_are_of_the_samples_within_the_window() -> None:
+    samples = [(at, Usage(cpu, 0)) for at, cpu in [(0.0, 0.0), (1.0, 0.5), (2.0, 2.0), (3.0, 3.5), (9.0, 3.6)]]
+    assert cores(samples, (0.9, 3.1)) == pytest.approx(1.5)
+    assert cores(samples, (2.5, 8.0)) == 0.0
+    assert cores([], (0.0, 9.0)) == 0.0
+
+
+@pytest.mark.parametrize("pid", [os.getpid(), None, 2**22 + 1])  # the last can be no process: proc(5), pid_max
+def test_a_process_is_watched_while_the_body_runs(pid: int | None) -> None:
+    async def test() -> None:
+        now = 0.0
+
+        async def sleep(seconds: float) -> None:
+            nonlocal now
+            now += seconds
+            await asyncio.sleep(0)
+
+        async with watching(pid, lambda: now, sleep) as samples:
+            for _ in range(8):
+                await asyncio.sleep(0)
+        assert [at for at, _ in samples][:3] == ([0.0, 0.25, 0.5] if pid == os.getpid() else [])
+
+    asyncio.run(test())
 
 
 def test_slope() -> None:

@@ -119,6 +119,28 @@ def test_clips_are_dealt_out_to_streams() -> None:
     assert asyncio.run(played(2)) == ["a", "b"]
 
 
+def test_the_window_begins_when_the_last_stream_does() -> None:
+    heard = asyncio.Event()
+
+    async def slow_for_the_second(socket: ServerConnection) -> None:
+        if waiting.pop():
+            await heard.wait()
+        await answer(socket)
+        heard.set()
+
+    async def test() -> None:
+        async with serve(slow_for_the_second, "127.0.0.1", 0) as server:
+            url = f"ws://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            clips = [Clip("a", np.zeros(3200, np.float32))]
+            run = await replay(url, Native, clips, num_streams=2, stagger_seconds=0.02, hold_seconds=0.5)
+        origins = [timeline.origin for timeline in run.timelines]
+        assert run.window[0] > min(origins) + 0.2  # until the first clip had been heard the other stream waited
+        assert run.window[0] in origins
+
+    waiting = [False] * 9 + [True, False]
+    asyncio.run(test())
+
+
 def test_a_server_that_is_not_there_is_a_failed_session() -> None:
     run = asyncio.run(replay("ws://127.0.0.1:1", Native, [Clip("a", np.zeros(640, np.float32))]))
     assert run.timelines[0].done is None

@@ -18,8 +18,10 @@ from benchmarks.timeline import (
     kept_since,
     matches,
     percentile,
+    recognized_seconds,
     retractions,
     summarize,
+    throughput,
     word_latencies,
 )
 
@@ -144,6 +146,22 @@ def test_added_latency_compares_the_same_words_of_the_same_recording() -> None:
     alone = [timeline(final(3.0, "turn off")), timeline(final(3.0, "turn"), recording="b")]
     loaded = [timeline(final(3.1, "turn off the")), timeline(final(3.5, "off"), recording="b")]
     assert added_latencies(alone, loaded) == pytest.approx([0.1, 0.1])
+
+
+def test_audio_is_recognized_up_to_the_last_word_that_stayed_and_whole_once_settled() -> None:
+    shown = partial(1.5, "turn"), partial(1.9, "turn of"), final(3.2, "turn off the kitchen light", "finalize")
+    made = timeline(*shown, finalize_sent=ORIGIN + 3.0)
+    seconds = [recognized_seconds(made, ORIGIN + at) for at in (1.4, 1.5, 3.1, 3.2)]
+    assert seconds == pytest.approx([0.0, 1.3, 1.3, 3.0])
+    assert recognized_seconds(timeline(*shown), ORIGIN + 3.9) == pytest.approx(2.9)  # the end of the session is at 4
+    assert recognized_seconds(timeline(*shown, done=None), ORIGIN + 9.0) == pytest.approx(2.9)
+
+
+def test_throughput_counts_what_was_recognized_within_the_window() -> None:
+    made = timeline(partial(1.5, "turn"), final(3.2, "turn off", "finalize"), finalize_sent=ORIGIN + 3.0)
+    assert throughput([made, made], (ORIGIN + 2.0, ORIGIN + 4.0)) == pytest.approx(1.7)
+    assert throughput([made], (ORIGIN + 4.0, ORIGIN + 9.0)) == 0.0
+    assert throughput([made], (ORIGIN + 4.0, ORIGIN + 2.0)) == 0.0
 
 
 def test_failed_sessions_are_counted_and_not_measured() -> None:
