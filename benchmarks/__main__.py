@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ from streaming_asr.recordings import find_recordings, read_samples
 
 from .adapters import ADAPTERS
 from .align import Aligner, read_ctm, speech_end
-from .compute import Sample, cores, play_in_process, slope, throughput_against_gemm, usage, watching
+from .compute import Sample, cores, largest_rss, play_in_process, slope, throughput_against_gemm, watching
 from .engines import ENGINES, InProcessEngine
 from .replay import Clip, Run, replay
 from .report import page
@@ -156,7 +156,7 @@ def word_error_rate(clips: Sequence[Clip], timelines: Sequence[Timeline]) -> flo
 
 
 def level_figures(
-    run: Run, alone: Sequence[Timeline], server: Sequence[Sample], generator: Sequence[Sample], rss_bytes: int
+    run: Run, alone: Sequence[Timeline], server: Sequence[Sample], generator: Sequence[Sample]
 ) -> dict[str, Any]:
     """One level of the ramp. Only what was spoken, settled or used while all streams were playing counts as loaded."""
     begin, end = run.window
@@ -178,9 +178,14 @@ def level_figures(
         "throughput": round(throughput(run.timelines, run.window), 3),
         "server_cpu_cores": round(cores(server, run.window), 3),
         "generator_cpu_cores": round(cores(generator, run.window), 3),
-        "server_rss_mb": round(rss_bytes / 1e6, 2),
+        "server_rss_mb": round(largest_rss(server, run.window) / 1e6, 2),
         "generator": run.health.figures(),
     }
+
+
+def memory_per_stream_kb(ramp: Sequence[Mapping[str, Any]]) -> float:
+    """Slope of the resident memory of the levels that were looked at while all their streams played."""
+    return round(slope([(v["streams"], 1000 * v["server_rss_mb"]) for v in ramp if v["server_rss_mb"]]), 1)
 
 
 def example(timeline: Timeline) -> dict[str, Any]:
@@ -249,7 +254,7 @@ async def measure(url: str, pid: int | None, clips: list[Clip], options: argpars
             run = await replay(
                 url, adapter, clips, num_streams=num_streams, hold_seconds=options.hold_seconds, headers=headers
             )
-        level = level_figures(run, alone.timelines, server, generator, usage(pid).rss_bytes if pid else 0)
+        level = level_figures(run, alone.timelines, server, generator)
         ramp.append(level)
         p95 = level["added"]["percentiles"].get("p95", float("inf"))
         latest = level["finalize"]["percentiles"].get("max", float("nan"))
@@ -277,9 +282,7 @@ async def measure(url: str, pid: int | None, clips: list[Clip], options: argpars
         "example": example(next(t for t in alone.timelines if t.done is not None)),
         "figures": {
             "streams_carried": carried,
-            "memory_per_stream_kb": round(slope([(v["streams"], v["server_rss_mb"] * 1000) for v in ramp]), 1)
-            if pid
-            else None,
+            "memory_per_stream_kb": memory_per_stream_kb(ramp) if pid else None,
             "wer": word_error_rate(clips, alone.timelines),
             "retracted": summary.retracted,
             "committed_retracted": summary.committed_retracted,

@@ -194,6 +194,11 @@ def cores(samples: Sequence[Sample], window: tuple[float, float]) -> float:
     return (after - before) / (end - begin)
 
 
+def largest_rss(samples: Sequence[Sample], window: tuple[float, float]) -> int:
+    """Bytes, of the samples within ``window``; 0 for none."""
+    return max((used.rss_bytes for at, used in samples if window[0] <= at <= window[1]), default=0)
+
+
 def parse_metrics(exposition: str) -> dict[str, float]:
     """Name with labels, as Prometheus writes it, to value."""
     lines = (line for line in exposition.splitlines() if not line.startswith("#"))

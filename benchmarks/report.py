@@ -145,7 +145,7 @@ DISTRIBUTIONS = {
 
 LEVEL_HEAD = (
     "streams", "added p50 / p95, ms", "words", "finalize to final p50 / p95 / max, ms", "clips ended",
-    "s of audio recognized a second", "cores of the server", "cores of the generator",
+    "s of audio recognized a second", "cores of the server", "cores of the generator", "resident MB of the server",
 )  # fmt: skip
 
 
@@ -164,6 +164,7 @@ def level_rows(ramp: Sequence[Mapping[str, Any]]) -> list[list[object]]:
             level["throughput"],
             level["server_cpu_cores"],
             level.get("generator_cpu_cores", "–"),
+            level["server_rss_mb"],
         ]
         for level in ramp
     ]

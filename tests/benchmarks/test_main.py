@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.__main__ import level_figures
+from benchmarks.__main__ import level_figures, memory_per_stream_kb
 from benchmarks.compute import Usage
 from benchmarks.replay import GeneratorHealth, Run
 from benchmarks.timeline import Shown, TimedWord, Timeline
@@ -30,7 +30,7 @@ def clip(origin: float, slowness: float = 1.0, late: float = 0.05) -> Timeline:
 
 def figures(*timelines: Timeline) -> dict[str, Any]:
     run = Run(2, list(timelines), GeneratorHealth(), WINDOW)
-    return level_figures(run, [clip(0.0)], SAMPLES, SAMPLES, 0)
+    return level_figures(run, [clip(0.0)], SAMPLES, SAMPLES)
 
 
 def test_a_level_is_measured_while_all_of_its_streams_play() -> None:
@@ -40,6 +40,13 @@ def test_a_level_is_measured_while_all_of_its_streams_play() -> None:
     assert level["generator_cpu_cores"] == pytest.approx(1.2)
     assert level["words"]["count"] == 20
     assert level["window_seconds"] == pytest.approx(10.0)
+
+
+def test_memory_is_what_the_server_held_while_all_played() -> None:
+    level = figures(clip(105.0), clip(115.0))
+    assert level["server_rss_mb"] == pytest.approx(900.0)
+    never_all = {"streams": 9, "server_rss_mb": 0.0}
+    assert memory_per_stream_kb([level, {"streams": 4, "server_rss_mb": 902.0}, never_all]) == pytest.approx(1000.0)
 
 
 def test_a_level_says_how_late_finals_came() -> None:
@@ -56,5 +63,5 @@ def test_a_server_that_falls_behind_has_a_throughput_below_its_streams() -> None
 
 
 def test_a_level_in_which_not_all_ever_played_has_no_figures() -> None:
-    level = level_figures(Run(2, [], GeneratorHealth(), (120.0, 110.0)), [], [], [], 0)
+    level = level_figures(Run(2, [], GeneratorHealth(), (120.0, 110.0)), [], [], [])
     assert (level["throughput"], level["server_cpu_cores"], level["words"]["count"]) == (0.0, 0.0, 0)
