@@ -1,4 +1,4 @@
-"""Owns what is measured without a network: kernels against plain matrix products, compute a chunk, and /proc.
+"""Owns what is measured without a network: kernels against plain matrix products, compute of a stream, and /proc.
 
 Every clock is passed in. Ratios are of things measured alternately in one process, so that a busy machine slows both.
 """
@@ -22,7 +22,8 @@ from streaming_asr.messages import Final, Partial
 from streaming_asr.model import NUM_CONVOLUTIONS
 from streaming_asr.network import Network, Precision, product
 
-from .timeline import Shown, Timeline
+from .replay import BLOCK_SECONDS
+from .timeline import Shown, Timeline, percentile
 
 if TYPE_CHECKING:
     from streaming_asr.model import ModelConfig
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
-CHUNK_SECONDS = 0.08
 WATCH_SECONDS = 0.25  # from one look at a process to the next
 
 
@@ -96,31 +96,47 @@ def throughput_against_gemm(network: Network, batch_sizes: Iterable[int], rounds
 
 @dataclass(frozen=True)
 class Played:
-    """One clip through the recognizer in this process: its timeline on the audio's own clock, and what each chunk cost.
+    """One clip through the recognizer in this process: its timeline on the audio's own clock, and what it cost.
 
     In the timeline compute takes no time: latencies are what the algorithm itself needs to hear.
     """
 
     timeline: Timeline
-    chunk_seconds: list[float]
+    block_costs: list[float]  # seconds, of each block
+    finish_cost: float  # seconds
 
 
 def play_in_process(recognizer: InProcessEngine, clip: Clip, clock: Clock = time.perf_counter) -> Played:
-    """Feeds 80 ms at a time."""
+    """Feeds blocks as long as those that `replay` sends, so that both hear as much at the same time."""
     stream = recognizer.stream()
-    size = round(CHUNK_SECONDS * 16000)
+    size = round(BLOCK_SECONDS * 16000)
     shown: list[Shown] = []
     costs: list[float] = []
     heard = 0.0
     for first in range(0, len(clip.samples), size):
-        chunk = clip.samples[first : first + size]
+        block = clip.samples[first : first + size]
         began = clock()
-        events = stream.accept(chunk)
+        events = stream.accept(block)
         costs.append(clock() - began)
-        heard += len(chunk) / 16000
+        heard += len(block) / 16000
         shown += _shown(events, heard)
-    shown += _shown(stream.finish(), heard)
-    return Played(Timeline(clip.name, 0.0, clip.seconds, tuple(shown), clip.reference, done=heard), costs)
+    began = clock()
+    events = stream.finish()
+    finish_cost = clock() - began
+    shown += _shown(events, heard)
+    timeline = Timeline(clip.name, 0.0, clip.seconds, tuple(shown), clip.reference, done=heard)
+    return Played(timeline, costs, finish_cost)
+
+
+def compute_figures(played: Sequence[Played]) -> dict[str, float]:
+    """Everything that was computed over the audio, and what the blocks cost."""
+    costs = [cost for one in played for cost in one.block_costs]
+    whole = sum(costs) + sum(one.finish_cost for one in played)
+    return {
+        "real_time_factor": round(whole / sum(one.timeline.audio_seconds for one in played), 4),
+        "block_p50_ms": round(1000 * percentile(costs, 50), 3),
+        "block_p99_ms": round(1000 * percentile(costs, 99), 3),
+    }
 
 
 def _shown(events: Iterable[object], now: float) -> list[Shown]:

@@ -1,22 +1,28 @@
 import asyncio
 import os
 
+import numpy as np
 import pytest
 import torch
 
 from benchmarks.compute import (
     Usage,
     alternate,
+    compute_figures,
     convolution_shapes,
     cores,
     gemm_shapes,
     parse_stat,
+    play_in_process,
     slope,
     throughput_against_gemm,
     usage,
     watching,
 )
+from benchmarks.replay import Clip, pcm_blocks
 from streaming_asr.calibration import network_step
+from streaming_asr.features import Samples
+from streaming_asr.messages import Event, Final
 from streaming_asr.model import AcousticModel, Cell, ModelConfig
 from streaming_asr.network import Network
 
@@ -35,6 +41,38 @@ def test_the_products_of_a_step_are_those_of_its_weights(cell: Cell, channels: i
 def test_the_shortest_time_counts() -> None:
     times = iter([0.0, 3.0, 3.0, 4.0, 10.0, 12.0, 12.0, 17.0])
     assert alternate([lambda: None, lambda: None], 2, lambda: next(times)) == [2.0, 1.0]
+
+
+class SlowEngine:
+    """Takes 2 s for each 40 ms but the last, which are fewer, and 7 s to finish."""
+
+    name = "slow"
+
+    def __init__(self) -> None:
+        self.now, self.heard = 0.0, list[int]()
+
+    def stream(self) -> "SlowEngine":
+        return self
+
+    def accept(self, samples: Samples) -> list[Event]:
+        self.heard.append(len(samples))
+        self.now += len(samples) / 320
+        return []
+
+    def finish(self) -> list[Event]:
+        self.now += 7.0
+        return [Final(0, "yes", 0.0, 0.1, 1.0, "stop")]
+
+
+def test_compute_is_counted_to_the_end_of_blocks_as_the_replay_sends_them() -> None:
+    engine, clip = SlowEngine(), Clip("a", np.zeros(1600, np.float32))
+    played = play_in_process(engine, clip, lambda: engine.now)
+    assert engine.heard == [len(block) for block in pcm_blocks(clip.samples, 16000)] == [640, 640, 320]
+    assert (played.block_costs, played.finish_cost) == ([2.0, 2.0, 1.0], 7.0)
+    assert played.timeline.finals[0].received == pytest.approx(0.1)
+    figures = compute_figures([played, played])
+    assert figures["real_time_factor"] == pytest.approx(12.0 / 0.1)
+    assert figures["block_p50_ms"] == pytest.approx(2000.0)
 
 
 def test_cpu_seconds_are_read_past_any_process_name() -> None:

@@ -16,4 +16,4 @@ def test_pocketsphinx_is_played_like_ours() -> None:
     assert len(final.words) > 5
     assert partials
     assert {shown.kind for shown in partials} == {"partial"}
-    assert len(played.chunk_seconds) == -(-len(samples) // 1280)
+    assert len(played.block_costs) == -(-len(samples) // 640)
