@@ -46,7 +46,7 @@ from .compute import (
 )
 from .engines import ENGINES, InProcessEngine
 from .replay import Clip, Run, replay
-from .report import page
+from .report import figure_rows, page
 from .timeline import (
     Distribution,
     Timeline,
@@ -399,9 +399,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.output.mkdir(parents=True, exist_ok=True)
     if not options.render:
         (options.output / "result.json").write_text(json.dumps(results[0], indent=1) + "\n")
-        for key, label in LABELS.items():
-            if key in results[0]["figures"]:
-                print(f"{label}: {results[0]['figures'][key]}")
+        for label, value in figure_rows(results[:1]):
+            if value != "–":
+                print(f"{label}: {value}")
     (options.output / "report.html").write_text(page(results), encoding="utf-8")
     print(f"written: {options.output}/report.html" + ("" if options.render else f" and {options.output}/result.json"))
     return 0

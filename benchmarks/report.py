@@ -170,6 +170,20 @@ def level_rows(ramp: Sequence[Mapping[str, Any]]) -> list[list[object]]:
     ]
 
 
+def figure_rows(results: Sequence[Mapping[str, Any]]) -> list[list[object]]:
+    """A label and the value of each result; a dash for what one did not measure. Labels are those of the first."""
+    rows: list[list[object]] = [["load of the machine before", *[r["machine"]["load_before"] for r in results]]]
+    distributions = {label: [result["alone"][key] for result in results] for key, label in DISTRIBUTIONS.items()}
+    distributions["word latency, compute left out"] = [result["unaware"]["words"] for result in results]
+    for label, found in distributions.items():
+        rows.append([f"{label}, of how many", *[distribution["count"] for distribution in found]])
+        for percent in ("p50", "p90", "p95", "p99"):
+            rows.append([f"{label}, {percent}, ms", *[d["percentiles"].get(percent, "–") for d in found]])
+    for key, label in results[0]["labels"].items():
+        rows.append([label, *[result["figures"].get(key, "–") for result in results]])
+    return rows
+
+
 def page(results: Sequence[Mapping[str, Any]]) -> str:
     """The whole page: the first result in full, and all of them side by side."""
     main = results[0]
@@ -191,14 +205,7 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
     if main.get("quick"):
         parts.append("<p class='warn'>A quick run: it shows that everything works, its figures mean nothing.</p>")
     head = ["", *[_name(result) for result in results]]
-    rows: list[list[object]] = []
-    for key, label in DISTRIBUTIONS.items():
-        for percent in ("p50", "p90", "p95", "p99"):
-            values = [result["alone"][key]["percentiles"].get(percent, "–") for result in results]
-            rows.append([f"{label}, {percent}, ms", *values])
-    for key, label in main["labels"].items():
-        rows.append([label, *[result["figures"].get(key, "–") for result in results]])
-    parts += ["<h2>Figures</h2>", _table(rows, head)]
+    parts += ["<h2>Figures</h2>", _table(figure_rows(results), head)]
     parts.append(
         f"<p class='note'>Word ends are from a forced alignment; {100 * alone['words_used']:.1f} % of the words spoken "
         "were recognized and are used. The last word's aligned end lies "
@@ -206,7 +213,7 @@ def page(results: Sequence[Mapping[str, Any]]) -> str:
         "end of speech by energy (median): positive values make latencies look that much shorter.</p>"
     )
     cdfs = {f"{_name(r)}: words": r["alone"]["words"]["cdf"] for r in results}
-    cdfs |= {f"{_name(r)}: words, compute left out": r["unaware"]["words"]["cdf"] for r in results if r["unaware"]}
+    cdfs |= {f"{_name(r)}: words, compute left out": r["unaware"]["words"]["cdf"] for r in results}
     parts += ["<h2>Word latency, one stream</h2>", line_plot(cdfs, "ms from word end to receipt", "share of words")]
     ends = {DISTRIBUTIONS[key]: alone[key]["cdf"] for key in ("finalize", "endpoint", "first_partial")}
     parts += ["<h2>First and last words, one stream</h2>", line_plot(ends, "ms", "share of sessions")]
