@@ -150,7 +150,7 @@ def choose_view(
 class Interrupts:
     """What signals do: the first ends the sound and gives the server `DRAIN_SECONDS`; the next ends us.
 
-    Before there is a session nothing can be lost, and the first one ends us.
+    Before there is a session nothing can be lost, and after it only programs are waited for: the first one ends us.
     """
 
     def __init__(self, task: asyncio.Task[int]) -> None:
@@ -162,6 +162,10 @@ class Interrupts:
     def session_is_open(self, finish: Callable[[], None]) -> None:
         """From now on the first signal calls `finish`."""
         self._finish = finish
+
+    def session_is_over(self) -> None:
+        """From now on every signal ends us."""
+        self._finish = None
 
     def receive(self, number: int) -> None:
         """On the event loop."""
@@ -346,6 +350,8 @@ async def stream(options: argparse.Namespace, terminal: Terminal, interrupts: In
         except ServerError as refused:
             terminal.write(view.show(Error(refused.code, refused.message), terminal.size()))
             raise
+        finally:
+            interrupts.session_is_over()
 
 
 async def run(options: argparse.Namespace, terminal: Terminal) -> int:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shlex
 import shutil
+import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 from .clean import clean
@@ -112,7 +114,11 @@ class Hook:
     async def _run(self, arguments: list[str], words: bytes) -> None:
         try:
             process = await asyncio.create_subprocess_exec(
-                *arguments, stdin=asyncio.subprocess.PIPE, stdout=self._output, stderr=self._output
+                *arguments,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=self._output,
+                stderr=self._output,
+                start_new_session=True,  # the Ctrl-C that ends the recording is not meant for it
             )
         except OSError as failure:
             self._notice(f"cannot run {arguments[0]}: {failure.strerror}")
@@ -120,8 +126,7 @@ class Hook:
         try:
             await process.communicate(words)
         except asyncio.CancelledError:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
+            _kill(process)
             await process.wait()
             raise
         if process.returncode:
@@ -141,3 +146,14 @@ class Hook:
         finally:
             task.cancel()
             await asyncio.wait([task])
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    """Ends a program, and what it has started in turn (where there are process groups)."""
+    if process.returncode is not None:
+        return
+    with contextlib.suppress(ProcessLookupError):
+        if os.name == "posix":
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()

@@ -7,15 +7,17 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import struct
 import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -198,6 +200,55 @@ def test_a_server_that_never_finishes_is_given_up(mic: Mic, tmp_path: Path) -> N
         out, err = process.communicate(timeout=30)
     assert (out, process.returncode) == ("", 1)
     assert err == "streaming-asr-mic: the server did not finish within 5 s; the last words may be missing\n"
+
+
+@pytest.fixture
+def fifos(tmp_path: Path) -> Iterator[tuple[BinaryIO, BinaryIO]]:
+    """Named `began` and `go`: opening one waits for nobody."""
+    for name in ("began", "go"):
+        os.mkfifo(tmp_path / name)
+    with (tmp_path / "began").open("r+b", buffering=0) as began, (tmp_path / "go").open("r+b", buffering=0) as go:
+        yield began, go
+
+
+def slow_program(folder: Path) -> tuple[str, ...]:
+    """Options: for a final, `began` gets a line, one is waited for in `go`, and `heard` gets the words."""
+    script = f"cd '{folder}' && echo > began && read line < go && echo $0 >> heard"
+    return "--exec", shlex.join(["sh", "-c", script, "{}"])
+
+
+def test_the_interrupt_that_ends_the_sound_ends_no_program(
+    mic: Mic, tmp_path: Path, fifos: tuple[BinaryIO, BinaryIO]
+) -> None:
+    began, go = fifos
+    wav = write_wav(tmp_path / "long.wav", np.ones(60 * 16000))
+    with FakeServer() as server:
+        sound = ("--server", server.url, "--file", str(wav))
+        process = mic(*sound, *slow_program(tmp_path), start_new_session=True)
+        began.readline()
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        go.write(b"\n\n")  # for what was said since then, too
+        out, err = process.communicate(timeout=30)
+    assert (err, process.returncode) == ("", 0)
+    assert out == (tmp_path / "heard").read_text()
+
+
+def test_an_interrupt_ends_the_wait_for_a_program_when_all_was_said(
+    mic: Mic, tmp_path: Path, fifos: tuple[BinaryIO, BinaryIO]
+) -> None:
+    began, _ = fifos
+    wav = write_wav(tmp_path / "short.wav", np.ones(8000))
+    with FakeServer() as server:
+        sound = ("--server", server.url, "--file", str(wav), "--fast", "--format", "json")
+        process = mic(*sound, *slow_program(tmp_path))
+        began.readline()
+        assert process.stdout is not None
+        while json.loads(process.stdout.readline())["type"] != "done":
+            pass
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert (err, process.returncode) == ("", 130)
+    assert not (tmp_path / "heard").exists()
 
 
 async def refuse(server: FakeServer, connection: ServerConnection, recorded: Recorded) -> None:

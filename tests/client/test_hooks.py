@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -81,6 +82,22 @@ def test_typing_follows_commands(edit: Edit, xdotool: list[list[str]], wtype: li
     ):
         command = typing_command(environment, lambda name: name)
         assert typing_edit(command, edit) == [[program, *arguments] for arguments in runs]
+
+
+def test_what_a_program_has_started_ends_with_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(hooks, "END_SECONDS", 0.0)
+    os.mkfifo(tmp_path / "alive")
+
+    async def test() -> None:
+        hook = Hook(["sh", "-c", f"exec > '{tmp_path}/alive'; echo; sleep 1000 & wait"], lambda words: None)
+        async with hook.running():
+            hook.accept(line(SAID))
+            alive = await asyncio.to_thread((tmp_path / "alive").open)
+            assert await asyncio.to_thread(alive.readline) == "\n"
+        with alive:
+            assert alive.read() == ""  # nobody is left who could write
+
+    asyncio.run(test())
 
 
 async def run(command: list[str], texts: list[str]) -> list[str]:
