@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from fakes import word, words
-from streaming_asr_client import ConnectionFailed, Done, Event, Final, UsageError, client, connect
+from streaming_asr_client import ConnectionFailed, ConnectionLost, Done, Event, Final, UsageError, client, connect
 from streaming_asr_client.unacknowledged import Unacknowledged
 from test_server import run, serving
 
@@ -80,6 +80,32 @@ def test_audio_that_cannot_be_read_again_ends_the_session_with_the_reason(
             with pytest.raises(UsageError, match="cannot be read again: Input/output error"):
                 await transcribe(network, "reset", 3 if is_cut else None)
             assert num_read == 8
+
+    run(test)
+
+
+def test_a_server_that_shuts_down_for_good_is_no_happy_end() -> None:
+    going = asyncio.Event()
+    events: list[Event] = []
+
+    async def audio() -> AsyncIterator[bytes]:
+        yield word(1)
+        await asyncio.Event().wait()
+
+    async def talk(url: str) -> None:
+        async with connect(url, resume_seconds=20) as session:
+            async for event in session.transcribe(audio()):
+                events.append(event)
+                going.set()
+
+    async def test() -> None:
+        async with serving(drain_seconds=0.0) as server:
+            talking = asyncio.create_task(talk(server.url))
+            await going.wait()
+        with pytest.raises(ConnectionLost, match=r"the server ended the session early, after 0\.08 s of audio"):
+            await talking
+        assert [event.text for event in events if isinstance(event, Final)] == ["w1"]
+        assert events[-1] == Done(0.08, 1)
 
     run(test)
 

@@ -112,7 +112,8 @@ class StreamingClient:
     """An open session; made by `connect`. Iterate it for events while audio is sent: both sides push back.
 
     The iteration ends after `Done`. It raises `ServerError` when the server says no and `ConnectionLost` when the
-    connection ends early. One task may send while another iterates.
+    connection ends early, or after a `Done` that came before the server had everything. One task may send while another
+    iterates.
     """
 
     def __init__(self, websocket: ClientConnection, protocol: ClientProtocol, ready: Ready) -> None:
@@ -155,9 +156,15 @@ class StreamingClient:
         return self
 
     async def __anext__(self) -> Event:
-        if self._protocol.state is State.DONE:
+        if self._is_over():
             raise StopAsyncIteration
         return await _receive(self._websocket, self._protocol)
+
+    def _is_over(self) -> bool:
+        """Raises `ConnectionLost` when the server has ended the session by itself."""
+        if self._protocol.state is State.ENDED:
+            raise self._protocol.ended_early()
+        return self._protocol.state is State.DONE
 
     async def transcribe(self, audio: AsyncIterable[bytes | Request]) -> AsyncGenerator[Event, None]:
         """Sends all of `audio`, and what it requests, then stops; yields every event, as it comes, to the end.
@@ -272,7 +279,7 @@ class ResumingClient(StreamingClient):
             raise
 
     async def _next(self) -> Event:
-        while self._protocol.state is not State.DONE:
+        while not self._is_over():
             if self._failure is not None:
                 raise self._failure
             try:

@@ -12,10 +12,12 @@ from enum import StrEnum
 from typing import Literal
 
 from .errors import ClientError, ConnectionLost, LocalProtocolError, RemoteProtocolError, ServerError, ServerFull
-from .events import TYPE_NAMES, Error, Event, parse_event
+from .events import TYPE_NAMES, Done, Error, Event, parse_event
+from .unacknowledged import SAMPLE_BYTES
 
 PROTOCOL_VERSION = 1
 MAX_FRAME_BYTES = 32 * 1024  # 1.024 s of 16-bit mono at 16 kHz; smaller frames let pings and stops through
+ROUNDING_SECONDS = 0.001  # by which what the server says it received may be less
 CLOSE_TRY_AGAIN_LATER = 1013  # RFC 6455's registry; the server uses it when it has no room
 
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw"]
@@ -72,6 +74,7 @@ class State(StrEnum):
     STREAMING = "streaming"
     STOPPING = "stopping"
     DONE = "done"
+    ENDED = "ended"  # by the server, which has not received everything
     FAILED = "failed"
 
 
@@ -91,7 +94,7 @@ _REMOTE: dict[tuple[State, str], State] = {
     (State.STREAMING, "partial"): State.STREAMING,
     (State.STREAMING, "final"): State.STREAMING,
     (State.STREAMING, "going_away"): State.STREAMING,
-    (State.STREAMING, "done"): State.DONE,  # a server that shuts down finishes what is open, unasked
+    (State.STREAMING, "done"): State.ENDED,  # a server that shuts down finishes what is open, unasked
     (State.STOPPING, "speech_started"): State.STOPPING,
     (State.STOPPING, "partial"): State.STOPPING,
     (State.STOPPING, "final"): State.STOPPING,
@@ -132,6 +135,8 @@ class ClientProtocol:
         self.options = options
         self.state = State.NEW
         self.error: Error | None = None
+        self._num_bytes = 0  # of audio
+        self._received_seconds = 0.0  # of it, as the server says when it is done
 
     def _local(self, action: str) -> None:
         following = _LOCAL.get((self.state, action))
@@ -149,6 +154,7 @@ class ClientProtocol:
     def audio(self, data: bytes) -> list[bytes]:
         """`data` as frames: none when empty, several when long."""
         self._local("audio")
+        self._num_bytes += len(data)
         return [data[at : at + MAX_FRAME_BYTES] for at in range(0, len(data), MAX_FRAME_BYTES)]
 
     def finalize(self) -> str:
@@ -178,7 +184,22 @@ class ClientProtocol:
         self.state = following
         if isinstance(event, Error):
             self.error = event
+        elif isinstance(event, Done):
+            self._received_seconds = event.audio_seconds
+            if event.audio_seconds < self._given_seconds() - ROUNDING_SECONDS:
+                self.state = State.ENDED  # it shut down while the rest, and our stop, were on their way
         return event
+
+    def _given_seconds(self) -> float:
+        """Whole samples of audio that were to be sent."""
+        options = self.options
+        return self._num_bytes // (SAMPLE_BYTES[options.encoding] * options.channels) / options.sample_rate
+
+    def ended_early(self) -> ConnectionLost:
+        """What to raise when the session is ``ended``."""
+        return ConnectionLost(
+            f"the server ended the session early, after {self._received_seconds:g} s of audio ({self.url})"
+        )
 
     def closed(self, code: int, reason: str) -> ClientError | None:
         """Why the connection is over, as the error to raise; `None` when all was said.
@@ -187,6 +208,8 @@ class ClientProtocol:
         """
         if self.state is State.DONE:
             return None
+        if self.state is State.ENDED:
+            return self.ended_early()
         if code == CLOSE_TRY_AGAIN_LATER:
             return (
                 ServerFull(self.url, self.error.message, self.error.code)

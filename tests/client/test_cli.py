@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -268,6 +269,17 @@ async def vanish(server: FakeServer, connection: ServerConnection, recorded: Rec
     connection.transport.abort()
 
 
+async def shut_down(server: FakeServer, connection: ServerConnection, recorded: Recorded) -> None:
+    await ready(connection, recorded)
+    await connection.recv()
+    await connection.send('{"type": "going_away", "seconds": 0}')
+    await connection.send('{"type": "done", "audio_seconds": 0.04, "utterances": 0}')
+    closing = asyncio.create_task(connection.close(1001))
+    async for _ in connection:
+        pass
+    await closing
+
+
 async def babble(server: FakeServer, connection: ServerConnection, recorded: Recorded) -> None:
     await ready(connection, recorded)
     await connection.send("hello!")
@@ -280,6 +292,7 @@ async def babble(server: FakeServer, connection: ServerConnection, recorded: Rec
         (refuse, None, "the server says: 7 Hz is too slow (bad_rate)"),
         (full, None, "the server at URL has no room (4 sessions are open); try again in a moment"),
         (vanish, None, "the connection broke off (close code 1006, URL)"),
+        (shut_down, None, "the server ended the session early, after 0.04 s of audio (URL)"),
         (babble, None, "the server sent something that is not JSON: 'hello!'"),
         (recognize, HTTPStatus.SERVICE_UNAVAILABLE, "the server at URL has no room; try again in a moment"),
         (recognize, HTTPStatus.UNAUTHORIZED, "the server at URL asks for an API key, and was given none that is good"),

@@ -181,12 +181,17 @@ def test_a_server_that_ends_the_session_itself() -> None:
             num_blocks += 1
             yield block
 
-    async def body(url: str) -> list[Event]:
-        async with connect(url) as session:
-            return [event async for event in session.transcribe(counted())]
+    events: list[Event] = []
 
-    with FakeServer(shut_down) as server:
-        assert asyncio.run(body(server.url)) == [Done(0.04, 0)]
+    async def body(url: str) -> None:
+        async with connect(url) as session:
+            async for event in session.transcribe(counted()):
+                events.append(event)
+
+    early = r"ended the session early, after 0\.04 s of audio"
+    with FakeServer(shut_down) as server, pytest.raises(ConnectionLost, match=early):
+        asyncio.run(body(server.url))
+    assert events == [Done(0.04, 0)]
     assert num_blocks < 5000  # of 15,000: who sends as fast as it goes hears what comes meanwhile
 
 

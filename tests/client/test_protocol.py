@@ -38,6 +38,7 @@ WAY_TO = {
     State.STREAMING: ["start", "ready"],
     State.STOPPING: ["start", "ready", "stop"],
     State.DONE: ["start", "ready", "stop", "done"],
+    State.ENDED: ["start", "ready", "done"],
     State.FAILED: ["start", "error"],
 }
 LOCAL = {
@@ -52,7 +53,7 @@ LOCAL = {
 SPEECH = ("speech_started", "partial", "final")
 REMOTE = {
     State.STARTING: {"ready": State.STREAMING, "error": State.FAILED},
-    State.STREAMING: dict.fromkeys(SPEECH, State.STREAMING) | {"done": State.DONE, "error": State.FAILED},
+    State.STREAMING: dict.fromkeys(SPEECH, State.STREAMING) | {"done": State.ENDED, "error": State.FAILED},
     State.STOPPING: dict.fromkeys(SPEECH, State.STOPPING) | {"done": State.DONE, "error": State.FAILED},
 }
 
@@ -140,6 +141,7 @@ def test_audio_is_cut_into_frames_and_nothing_is_lost(beginning: bytes, length: 
     [
         (State.DONE, 1000, "", None, ""),
         (State.DONE, 1006, "", None, ""),
+        (State.ENDED, 1001, "", ConnectionLost, "the server ended the session early, after 1 s of audio"),
         (State.STARTING, 1013, "8 sessions", ServerFull, "the server at ws://h/v1/stream has no room (8 sessions)"),
         (State.FAILED, 1013, "", ServerFull, "has no room (went wrong)"),
         (State.FAILED, 1008, "", ServerError, "the server says: went wrong (c)"),
@@ -154,6 +156,27 @@ def test_what_an_end_means(state: State, code: int, reason: str, kind: type[Clie
     error = in_state(state).closed(code, reason)
     assert type(error) is (kind or type(None))
     assert says in str(error)
+
+
+@pytest.mark.parametrize(
+    ("options", "num_bytes", "state"),
+    [
+        (Options(), 32000 + 16, State.DONE),  # half a millisecond
+        (Options(), 32000 + 64, State.ENDED),
+        (Options(sample_rate=8000, encoding="pcm_f32le", channels=2), 64000 + 4, State.DONE),
+        (Options(sample_rate=8000, encoding="mulaw"), 9000, State.ENDED),
+    ],
+)
+def test_a_server_that_was_asked_to_stop_may_not_have_received_everything(
+    options: Options, num_bytes: int, state: State
+) -> None:
+    protocol = ClientProtocol("ws://h/v1/stream", options)
+    for action in WAY_TO[State.STREAMING]:
+        act(protocol, action)
+    protocol.audio(bytes(num_bytes))
+    protocol.stop()
+    act(protocol, "done")
+    assert protocol.state is state
 
 
 def test_a_servers_error_is_for_programs_too() -> None:
