@@ -138,6 +138,26 @@ def test_a_quiet_connection_is_kept_while_pings_are_answered(monkeypatch: pytest
     run(test)
 
 
+def test_what_breaks_every_connection_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "MAX_MESSAGE_BYTES", 1000)
+    monkeypatch.setattr(client, "FIRST_RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(client, "LAST_RETRY_SECONDS", 0.01)
+    notices: list[str] = []
+
+    async def test() -> None:
+        async with (
+            serving() as server,
+            connect(server.url, resume_seconds=0.1, partials=False, notice=notices.append) as session,
+        ):
+            await session.send_audio(word(1) * 500 + word(0))
+            with pytest.raises(ConnectionLost, match="a message was too long"):
+                async for _ in session:
+                    pass
+        assert "goes on" in notices
+
+    run(test)
+
+
 def test_the_client_says_what_happens_and_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FIRST_RETRY_SECONDS", 0.01)
     notices: list[str] = []

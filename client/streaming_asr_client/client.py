@@ -47,6 +47,9 @@ DEFAULT_URL = "ws://127.0.0.1:8765/v1/stream"
 PATH = "/v1/stream"
 MAX_KEPT_BYTES = 32 << 20  # of audio that is not acknowledged, in memory: 17 minutes of 16-bit mono at 16 kHz
 MAX_SPOOLED_BYTES = 1 << 30  # of it on disk: 9 hours
+# A final is as long as its utterance, which some servers let go on for hours without endpointing: 1 MiB is 78 minutes
+# of speech with the times of words, 64 MiB three days. A server that errs should still not take all memory.
+MAX_MESSAGE_BYTES = 64 << 20
 QUIET_SECONDS = 10.0  # without a word from the server until it is asked for one, and from then on until it is lost
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.25, 5.0
 _NO_ANSWER = "the server does not answer any more"
@@ -228,6 +231,8 @@ class ResumingClient(StreamingClient):
         self._changed = asyncio.Condition()  # frames to send, room for more, or the connection
         self._num_finals = 0
         self._failure: ClientError | None = None
+        self._give_up_at: float | None = None  # `None`: something came since the connection was lost last
+        self._retry_seconds = 0.0  # how long to wait before the next attempt
 
     async def keepalive(self) -> None:
         """Tells the server that the session is alive though no audio comes."""
@@ -289,8 +294,10 @@ class ResumingClient(StreamingClient):
                     await self._reconnect(lost if isinstance(lost, ConnectionLost) else ConnectionLost(_NO_ANSWER))
                 continue
             if isinstance(event, Ack):
-                await self._acknowledge(event)
+                if await self._acknowledge(event):
+                    self._give_up_at = None
                 continue
+            self._give_up_at = None
             if isinstance(event, Final):
                 self._num_finals = event.utterance + 1
             elif isinstance(event, GoingAway):
@@ -321,29 +328,35 @@ class ResumingClient(StreamingClient):
         with contextlib.suppress(ConnectionClosed):
             await (await self._websocket.ping())
 
-    async def _acknowledge(self, ack: Ack | Ready) -> None:
+    async def _acknowledge(self, ack: Ack) -> bool:
+        """Whether that is more than was known."""
         async with self._changed:
-            self._kept.acknowledge(ack.received_samples, ack.received_requests)
             self._changed.notify_all()
+            return self._kept.acknowledge(ack.received_samples, ack.received_requests)
 
     async def _reconnect(self, lost: ConnectionLost) -> None:
-        """Tries until there is a connection. Raises what is in the way when that takes too long."""
+        """Tries until there is a connection. Raises what is in the way when that takes too long.
+
+        A connection that brings nothing new is one more attempt: what breaks it may do so again, for ever.
+        """
         self._notice(f"{lost}; trying to go on where it was")
         self._websocket.transport.abort()
         loop = asyncio.get_running_loop()
-        latest = loop.time() + self._resume_seconds
-        wait_seconds = FIRST_RETRY_SECONDS
+        if self._give_up_at is None:
+            self._give_up_at, self._retry_seconds = loop.time() + self._resume_seconds, 0.0
         resume = Resume(self.ready.session_id, self.ready.token, self._num_finals)
+        failure: ClientError = lost
         while True:
+            if loop.time() + self._retry_seconds > self._give_up_at:
+                raise failure
+            await asyncio.sleep(self._retry_seconds * random.uniform(0.5, 1.0))  # nosec B311  # spreads clients; nobody is to be kept from guessing it
+            self._retry_seconds = min(max(2 * self._retry_seconds, FIRST_RETRY_SECONDS), LAST_RETRY_SECONDS)
             try:
                 protocol = ClientProtocol(self.url, self._protocol.options)
                 websocket, ready = await self._open_again(protocol, resume)
                 break
-            except (ConnectionFailed, ConnectionLost, ServerFull) as failure:
-                if loop.time() + wait_seconds > latest:
-                    raise failure
-            await asyncio.sleep(wait_seconds * random.uniform(0.5, 1.0))  # nosec B311  # spreads clients; nobody is to be kept from guessing it
-            wait_seconds = min(2 * wait_seconds, LAST_RETRY_SECONDS)
+            except (ConnectionFailed, ConnectionLost, ServerFull) as refused:
+                failure = refused
         self._notice("goes on")
         async with self._changed:
             self._websocket = websocket
@@ -467,6 +480,7 @@ async def _open(
         websocket = await websocket_connect(
             url,
             additional_headers={} if key is None else {"Authorization": f"Bearer {key}"},
+            max_size=MAX_MESSAGE_BYTES,
             compression=None,  # PCM does not deflate; it would only cost both sides CPU
             proxy=None if _is_loopback(url) else True,
             open_timeout=timeout_seconds,

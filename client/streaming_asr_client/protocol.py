@@ -222,6 +222,7 @@ class ClientProtocol:
             1000: "the server ended the session early",
             1001: "the server is shutting down",
             1006: "the connection broke off",
+            1009: "a message was too long",
             1012: "the server is restarting",
             1011: "the server failed or stopped answering",
         }.get(code, "the server closed the connection")

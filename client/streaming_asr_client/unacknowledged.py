@@ -86,8 +86,13 @@ class Unacknowledged:
         """There is a new connection: everything that is not acknowledged is to be sent on it."""
         self._num_sent = 0
 
-    def acknowledge(self, samples: int, requests: int) -> None:
-        """The server has so much; it counts from the session's start."""
+    def acknowledge(self, samples: int, requests: int) -> bool:
+        """The server has so much; it counts from the session's start. Whether anything is not needed any more."""
+        before = self._first_byte, self._first_request
+        self._forget_until(samples * self._sample_bytes, requests)
+        return (self._first_byte, self._first_request) != before
+
+    def _forget_until(self, end: int, requests: int) -> None:
         while self._frames:
             frame = self._frames[0]
             if isinstance(frame, str):
@@ -96,7 +101,7 @@ class Unacknowledged:
                 self._first_request += 1
             else:
                 size = frame.size if isinstance(frame, _Spooled) else len(frame)
-                surplus = min(size, samples * self._sample_bytes - self._first_byte)
+                surplus = min(size, end - self._first_byte)
                 if surplus > 0:
                     self._forget(frame, surplus)
                 if surplus < size:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -193,6 +194,26 @@ def test_a_server_that_ends_the_session_itself() -> None:
         asyncio.run(body(server.url))
     assert events == [Done(0.04, 0)]
     assert num_blocks < 5000  # of 15,000: who sends as fast as it goes hears what comes meanwhile
+
+
+def test_a_final_may_be_longer_than_a_mebibyte() -> None:
+    text = "w" * (1 << 20)
+
+    async def long_winded(server: FakeServer, connection: ServerConnection, recorded: Recorded) -> None:
+        await ready(connection, recorded)
+        final = {"type": "final", "utterance": 0, "text": text, "start": 0, "end": 1, "confidence": 1, "reason": "stop"}
+        await connection.send(json.dumps(final))
+        await connection.send('{"type": "done", "audio_seconds": 1, "utterances": 1}')
+
+    async def talk(url: str) -> list[Event]:
+        async with connect(url) as session:
+            await session.stop()
+            return [event async for event in session]
+
+    with FakeServer(long_winded) as server:
+        final, _ = asyncio.run(talk(server.url))
+    assert isinstance(final, Final)
+    assert final.text == text
 
 
 @pytest.mark.parametrize(
