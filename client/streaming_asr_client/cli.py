@@ -9,10 +9,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import functools
 import os
+import select
 import signal
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import TextIO
 
@@ -22,10 +25,11 @@ from . import __version__
 from .client import DEFAULT_URL, connect
 from .dictation import COMMANDS, Dictation, Edit, line
 from .errors import ClientError, ServerError, UsageError
-from .events import Error, Final
+from .events import Error, Final, Partial
 from .hooks import Hook, parse_command, typing_command
 from .live import LiveView
 from .microphone import NO_MICROPHONE, MicrophoneSource, device_table, input_devices, load_sounddevice
+from .printer import Printer, tell
 from .protocol import Request
 from .push_to_talk import HINT, SpaceBar, gated
 from .readings import Readings
@@ -37,6 +41,7 @@ EXIT_OK, EXIT_SERVER, EXIT_USAGE = 0, 1, 2
 EXIT_SIGNAL = 128  # plus the signal's number, as shells count
 RESUME_SECONDS = 60.0  # how long we try to come back when the connection drops; servers wait as long
 DRAIN_SECONDS = 5.0  # how long the server has, after Ctrl-C, for the last words
+LEAVE_SECONDS = 0.5  # how long who reads us has, after a second Ctrl-C, for what was printed
 MAX_LINE_BYTES = 1 << 16  # that another program may print without a line's end before it is shown
 PROGRAM = "streaming-asr-mic"
 KEY_VARIABLE = "STREAMING_ASR_KEY"
@@ -97,12 +102,22 @@ def argument_parser() -> argparse.ArgumentParser:
 
 
 class Terminal:
-    """Standard output and standard error, kept from writing over each other. Flushes at once, always."""
+    """Standard output and standard error, kept from writing over each other. Writes at once, and nobody waits for it.
+
+    `failure` is what became of standard output: `BrokenPipeError` when nobody reads it any more. `on_failure` is then
+    called on the event loop.
+    """
 
     def __init__(self, view: View, out: TextIO, err: TextIO) -> None:
         self.view = view
-        self._out = out
-        self._err = err
+        self.failure: OSError | None = None
+        self.on_failure: Callable[[], None] = lambda: None
+        self._loop = asyncio.get_running_loop()
+        self._out, self._err = out, err
+        # Without a buffer, which would keep what could not be written, and its lock while we stand still.
+        self._raw_out = open(out.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115 - for as long as we last
+        self._raw_err = open(err.fileno(), "wb", buffering=0, closefd=False)  # noqa: SIM115
+        self._printer = Printer()
 
     def size(self) -> os.terminal_size:
         """The size now. Not `shutil`'s, which believes an exported COLUMNS even after a resize."""
@@ -112,28 +127,49 @@ class Terminal:
             return os.terminal_size((80, 24))
         return os.terminal_size((size.columns or 80, size.lines or 24))
 
-    def write(self, text: str) -> None:
-        """To standard output; raises `BrokenPipeError` when nobody reads it any more."""
+    def write(self, text: str, *, is_passing: bool = False) -> None:
+        """To standard output. `is_passing`: such text may take its place when nobody reads."""
         if text:
-            self._out.write(text)
-            self._out.flush()
+            data = text.encode(self._out.encoding, "replace")
+            self._printer.put(functools.partial(self._write_out, data), len(data), is_passing=is_passing)
 
     def notice(self, text: str) -> None:
         """To standard error, above the live line."""
-        self.write(self.view.hide())
-        print(f"{PROGRAM}: {text}", file=self._err, flush=True)
-        self.write(self.view.redraw(self.size()))
+        self.pass_on(f"{PROGRAM}: {text}\n".encode(self._err.encoding, "replace"))
 
     def pass_on(self, lines: bytes) -> None:
         """What another program printed, to standard error, above the live line."""
         self.write(self.view.hide())
-        self._err.buffer.write(lines)
-        self._err.flush()
+        self._printer.put(functools.partial(self._write_err, lines), len(lines))
         self.redraw()
 
     def redraw(self) -> None:
         """After a resize, or when readings have changed."""
-        self.write(self.view.redraw(self.size()))
+        self.write(self.view.redraw(self.size()), is_passing=True)
+
+    async def flush(self) -> None:
+        """Waits until everything is written."""
+        await self._printer.flush()
+
+    def _write_out(self, data: bytes) -> None:
+        try:
+            _write(self._raw_out, data)
+        except OSError as failure:
+            if self.failure is None:
+                self.failure = failure
+                tell(self._loop, self.on_failure)
+
+    def _write_err(self, data: bytes) -> None:
+        with contextlib.suppress(OSError):  # there is nobody to tell
+            _write(self._raw_err, data)
+
+
+def _write(file: FileIO, data: bytes) -> None:
+    while data:
+        if num_written := file.write(data):
+            data = data[num_written:]
+        else:  # another program has made it non-blocking
+            select.select([], [file], [])
 
 
 def choose_view(
@@ -148,7 +184,7 @@ def choose_view(
 
 
 class Interrupts:
-    """What signals do: the first ends the sound and gives the server `DRAIN_SECONDS`; the next ends us.
+    """What ends us. The first signal ends the sound and gives the server `DRAIN_SECONDS`; the next ends us.
 
     Before there is a session nothing can be lost, and after it only programs are waited for: the first one ends us.
     """
@@ -175,6 +211,10 @@ class Interrupts:
         else:
             self.exit_code = EXIT_SIGNAL + number
             self._task.cancel()
+
+    def output_failed(self) -> None:
+        """Nobody reads us any more."""
+        self._task.cancel()
 
 
 @contextlib.contextmanager
@@ -336,7 +376,8 @@ async def stream(options: argparse.Namespace, terminal: Terminal, interrupts: In
                 async with contextlib.aclosing(session.transcribe(sound)) as events:
                     async for event in events:
                         if not isinstance(event, Final):
-                            terminal.write(view.show(event, terminal.size()))
+                            text = view.show(event, terminal.size())
+                            terminal.write(text, is_passing=isinstance(event, Partial))
                             continue
                         edit = edit_of(event)
                         terminal.write(view.settle(edit, terminal.size()))
@@ -354,11 +395,13 @@ async def stream(options: argparse.Namespace, terminal: Terminal, interrupts: In
             interrupts.session_is_over()
 
 
-async def run(options: argparse.Namespace, terminal: Terminal) -> int:
-    """Streams under signals; returns the exit code."""
+async def run(options: argparse.Namespace, view: View) -> int:
+    """Streams under signals; returns the exit code. Raises `OSError` when standard output takes no more."""
     task = asyncio.current_task()
     assert task is not None  # a coroutine runs in one
+    terminal = Terminal(view, sys.stdout, sys.stderr)
     interrupts = Interrupts(task)
+    terminal.on_failure = interrupts.output_failed
     resize = [signal.SIGWINCH] if hasattr(signal, "SIGWINCH") else []
     with (
         _on_signals([signal.SIGINT, signal.SIGTERM], interrupts.receive),
@@ -370,11 +413,18 @@ async def run(options: argparse.Namespace, terminal: Terminal) -> int:
         except ClientError as raised:
             failure = raised
         except asyncio.CancelledError:
-            if interrupts.exit_code is None:
+            if interrupts.exit_code is None and terminal.failure is None:
                 raise
-        terminal.write(terminal.view.close())
+        terminal.write(view.close())
+        if failure is not None:
+            terminal.notice(str(failure))
+        # Who reads may stand still. Then a signal ends the wait, be it the first one.
+        with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+            async with asyncio.timeout(None if interrupts.exit_code is None else LEAVE_SECONDS):
+                await terminal.flush()
+    if terminal.failure is not None:
+        raise terminal.failure
     if failure is not None:
-        terminal.notice(str(failure))
         return EXIT_USAGE if isinstance(failure, UsageError) else EXIT_SERVER
     return interrupts.exit_code or EXIT_OK
 
@@ -400,11 +450,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     view = choose_view(
         options.format, is_terminal=sys.stdout.isatty(), environment=os.environ, revisable=options.commands
     )
-    terminal = Terminal(view, sys.stdout, sys.stderr)
     try:
-        return _list_devices() if options.list_devices else asyncio.run(run(options, terminal))
+        return _list_devices() if options.list_devices else asyncio.run(run(options, view))
     except UsageError as wrong:
-        terminal.notice(str(wrong))
+        print(f"{PROGRAM}: {wrong}", file=sys.stderr)
         return EXIT_USAGE
     except BrokenPipeError:
         # Whoever read us has had enough, which is no fault. Python would complain when it flushes at exit.

@@ -93,7 +93,9 @@ async def recognize(server: FakeServer, connection: ServerConnection, recorded: 
                     await final("endpoint")
             continue
         message = json.loads(frame)
-        recorded.messages.append(message)
+        with server.changed:
+            recorded.messages.append(message)
+            server.changed.notify_all()
         if message["type"] in ("finalize", "stop"):
             await final(message["type"])
         if message["type"] == "stop":

@@ -396,6 +396,23 @@ def test_a_reader_that_leaves_ends_it_quietly(mic: Mic, tmp_path: Path) -> None:
         assert (process.stderr.read(), process.returncode) == ("", 0)
 
 
+def test_a_reader_that_stands_still_holds_up_neither_sound_nor_signals(mic: Mic, tmp_path: Path) -> None:
+    wav = write_wav(tmp_path / "long.wav", np.ones(60 * 16000))
+    reading, writing = os.pipe()
+    fcntl.fcntl(reading, fcntl.F_SETPIPE_SZ, 4096)  # of 40 kB
+    sound = ("--file", str(wav), "--fast", "--format", "json")
+    with FakeServer() as server, os.fdopen(reading, encoding="utf-8") as reader:
+        process = mic("--server", server.url, *sound, stdout=writing)
+        os.close(writing)
+        server.wait_for_audio(60)
+        with server.changed:
+            assert server.changed.wait_for(lambda: server.clients[0].messages == [{"type": "stop"}], 30)
+        events = [json.loads(line) for line in reader]
+        process.wait(30)
+    assert [event["utterance"] for event in events if event["type"] == "final"] == list(range(30))
+    assert (events[0]["type"], events[-1]["type"], process.returncode) == ("ready", "done", 0)
+
+
 def read_terminal(descriptor: int) -> str:
     """Everything written to the other side, until it is closed (which Linux reports as EIO)."""
     received = bytearray()
