@@ -13,8 +13,9 @@ const KEEPALIVE_MS = 15_000; // the server's patience is 60 s
 const FIRST_RETRY_MS = 500;
 const LAST_RETRY_MS = 15_000;
 const SETTLE_MARGIN_SECONDS = 0.2; // after the last word of a final, silence follows
-const QUIET_SECONDS = 30; // without an open word, what the server was given longer ago held none
+const QUIET_SECONDS = 30; // without an open word, what the server could hear longer ago held none
 const RETRIED_CODES = new Set(["idle", "internal", "server_full"]); // the server's other errors come again
+const SKIPPED_SECONDS = 1; // of what has broken the server twice; each further time twice as much
 
 /** Milliseconds to wait before attempt number `attempt` (from 0); `random` in 0..1 keeps clients from coming at once. */
 export function retryDelay(attempt, random) {
@@ -34,7 +35,8 @@ export function retryDelay(attempt, random) {
 export class Recognition {
   /**
    * `connect()` makes a WebSocket; `clock` has now(), setTimeout(), clearTimeout() and random(); `start` holds fields of
-   * the protocol's `start`; `offset` seconds come before the first sample; `keptSeconds` bounds the audio that is kept.
+   * the protocol's `start`; `offset` seconds come before the first sample; `keptSeconds` bounds the audio that is kept,
+   * which without bound is all that no final has settled.
    */
   constructor({ connect, clock, observer, start = {}, offset = 0, keptSeconds = Infinity }) {
     this.connect = connect;
@@ -50,6 +52,8 @@ export class Recognition {
     this.timers = new Map();
     this.attempt = 0;
     this.openStart = null; // of the open utterance, samples
+    this.recognized = 0; // where the last word ended that was ever recognized, samples
+    this.broken = { position: -1, skipped: 0 }; // where that was when the server broke last; what to leave out, samples
     this.stall = null; // { buffered, since } while the server pushes back
     this.open();
   }
@@ -96,6 +100,7 @@ export class Recognition {
   open() {
     this.clearTimers();
     this.isStopSent = false;
+    this.readySince = null;
     this.base = this.log.start; // sample that is the session's first
     this.log.rewind();
     if (this.openStart !== null && this.openStart < this.log.start) this.observer.audioLost();
@@ -117,11 +122,28 @@ export class Recognition {
     this.stall = null;
     this.clearTimers();
     socket.close();
-    const isQuiet = this.openStart === null;
-    this.log.settle(isQuiet ? this.log.sent - QUIET_SECONDS * SAMPLE_RATE : this.openStart - SAMPLE_RATE);
+    this.log.settle(this.openStart === null ? this.surelyQuietUntil() : this.openStart - SAMPLE_RATE);
     const delay = retryDelay(this.attempt++, this.clock.random());
     this.after("retry", delay, () => this.open());
     this.observer.disconnected(delay);
+  }
+
+  /**
+   * Up to where the audio held no word, in samples. What was sent may still lie in the browser, the network or the
+   * server; but that is at least as fast as speech.
+   */
+  surelyQuietUntil() {
+    if (!Number.isFinite(this.log.limit) || this.readySince === null) return 0;
+    const heard = this.base + ((this.clock.now() - this.readySince) / 1000) * SAMPLE_RATE;
+    return Math.min(this.log.sent, heard) - QUIET_SECONDS * SAMPLE_RATE;
+  }
+
+  /** The server broke: if it did before without getting any further, ever more of what follows is not sent again. */
+  skipWhatBreaks() {
+    const { position, skipped } = this.broken;
+    const isAgain = position === this.recognized;
+    this.broken = { position: this.recognized, skipped: isAgain ? 2 * skipped || SKIPPED_SECONDS * SAMPLE_RATE : 0 };
+    if (isAgain) this.log.settle(Math.min(this.recognized + this.broken.skipped, this.log.sent));
   }
 
   fail(message) {
@@ -137,19 +159,22 @@ export class Recognition {
       case "ready":
         this.attempt = 0;
         this.isReady = true;
+        this.readySince = this.clock.now();
         this.clearTimer("connect");
         this.keepAlive();
         this.observer.connected();
         break;
       case "partial":
         this.openStart ??= at(message.start);
+        this.recognized = Math.max(this.recognized, at(message.end));
         break;
       case "final":
         this.openStart = null;
+        this.recognized = Math.max(this.recognized, at(message.end));
         this.log.settle(this.settledBy(message, at));
         break;
       case "error":
-        if (message.code === "internal") this.log.settle(this.log.sent); // what broke the server is not sent again
+        if (message.code === "internal") this.skipWhatBreaks();
         if (!RETRIED_CODES.has(message.code)) this.fail(message.message);
         return;
     }

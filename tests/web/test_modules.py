@@ -311,6 +311,11 @@ def play(page: Page, *script: tuple[Any, ...], **options: Any) -> dict[str, Any]
     return result
 
 
+def samples(sent: list[str | int]) -> int:
+    """Of the audio that was sent on a connection."""
+    return sum(frame for frame in sent if isinstance(frame, int))
+
+
 DONE = {"type": "done", "audio_seconds": 1.0, "utterances": 1}
 
 
@@ -345,9 +350,32 @@ def test_a_finalize_that_was_not_answered_is_asked_again(page: Page) -> None:
 
 
 def test_silence_from_long_ago_is_not_sent_again(page: Page) -> None:
-    result = play(page, ("open",), ("audio", 100), ("close",), ("wait", 500), ("open",))
-    assert sum(result["sent"][0][1:]) == 100 * 16000
-    assert sum(result["sent"][1][1:]) == 30 * 16000
+    spoken = [step for _ in range(10) for step in (("audio", 10), ("wait", 10000))]
+    result = play(page, ("open",), *spoken, ("close",), ("wait", 500), ("open",), keptSeconds=600)
+    assert samples(result["sent"][0]) == 100 * 16000
+    assert samples(result["sent"][1]) == 30 * 16000
+
+
+def test_what_the_server_cannot_have_heard_yet_is_sent_again(page: Page) -> None:
+    lost = [("close",), ("wait", 500), ("open",)]
+    script = [("open",), ("audio", 300), ("say", final("one", 40.0)), ("wait", 60000), *lost]
+    recording = play(page, *script)
+    assert samples(recording["sent"][1]) == round((300 - 40.2) * 16000)  # though all had left the browser, a minute ago
+    microphone = play(page, *script, keptSeconds=600)  # what it had heard while the server was away
+    assert samples(microphone["sent"][1]) == round((300 - 40.2) * 16000)
+    again = play(page, *script, ("wait", 90000), *lost, keptSeconds=600)
+    assert samples(again["sent"][2]) == round((300 - 40.2 - 60) * 16000)
+
+
+def test_what_breaks_the_server_is_left_out_at_last_and_no_more(page: Page) -> None:
+    broken = [("say", {"type": "error", "code": "internal", "message": ""}), ("close",), ("wait", 500), ("open",)]
+    script = [("open",), ("audio", 100), ("say", final("one", 40.0)), *broken]
+    once = play(page, *script)
+    assert samples(once["sent"][1]) == round((100 - 40.2) * 16000)
+    ever_more = play(page, *script, *broken, *broken, *broken)
+    assert [samples(sent) / 16000 for sent in ever_more["sent"][2:]] == [100 - 41, 100 - 42, 100 - 44]
+    further = play(page, *script, *broken, ("say", partial("", "two", 10.0)), *broken)
+    assert samples(further["sent"][3]) / 16000 == 100 - 41
 
 
 def test_an_end_that_was_not_answered_is_told_again(page: Page) -> None:
