@@ -213,8 +213,9 @@ class Interrupts:
             self._task.cancel()
 
     def output_failed(self) -> None:
-        """Nobody reads us any more."""
-        self._task.cancel()
+        """Nobody reads us any more. After a signal the last words are still had, for whoever else is given them."""
+        if not self.count:
+            self._task.cancel()
 
 
 @contextlib.contextmanager
@@ -396,7 +397,7 @@ async def stream(options: argparse.Namespace, terminal: Terminal, interrupts: In
 
 
 async def run(options: argparse.Namespace, view: View) -> int:
-    """Streams under signals; returns the exit code. Raises `OSError` when standard output takes no more."""
+    """Streams under signals; returns the exit code."""
     task = asyncio.current_task()
     assert task is not None  # a coroutine runs in one
     terminal = Terminal(view, sys.stdout, sys.stderr)
@@ -416,17 +417,29 @@ async def run(options: argparse.Namespace, view: View) -> int:
             if interrupts.exit_code is None and terminal.failure is None:
                 raise
         terminal.write(view.close())
+        await _printed(terminal, interrupts)
+        if failure is None and interrupts.exit_code is None:
+            failure = _unprinted(terminal, interrupts)
         if failure is not None:
             terminal.notice(str(failure))
-        # Who reads may stand still. Then a signal ends the wait, be it the first one.
-        with contextlib.suppress(asyncio.CancelledError, TimeoutError):
-            async with asyncio.timeout(None if interrupts.exit_code is None else LEAVE_SECONDS):
-                await terminal.flush()
-    if terminal.failure is not None:
-        raise terminal.failure
+            await _printed(terminal, interrupts)
     if failure is not None:
         return EXIT_USAGE if isinstance(failure, UsageError) else EXIT_SERVER
     return interrupts.exit_code or EXIT_OK
+
+
+async def _printed(terminal: Terminal, interrupts: Interrupts) -> None:
+    """Waits for who reads. When he stands still a signal ends the wait, be it the first one."""
+    with contextlib.suppress(asyncio.CancelledError, TimeoutError):
+        async with asyncio.timeout(None if interrupts.exit_code is None else LEAVE_SECONDS):
+            await terminal.flush()
+
+
+def _unprinted(terminal: Terminal, interrupts: Interrupts) -> ClientError | None:
+    """Why text could not be printed; `None` also when its reader has had enough, which is no fault."""
+    if terminal.failure is None or (isinstance(terminal.failure, BrokenPipeError) and not interrupts.count):
+        return None
+    return ClientError(f"cannot write to standard output ({terminal.failure.strerror}); the last words may be missing")
 
 
 def _list_devices() -> int:
@@ -456,7 +469,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{PROGRAM}: {wrong}", file=sys.stderr)
         return EXIT_USAGE
     except BrokenPipeError:
-        # Whoever read us has had enough, which is no fault. Python would complain when it flushes at exit.
+        # Whoever read the list has had enough, which is no fault. Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return EXIT_OK
     except KeyboardInterrupt:  # before the event loop had the signal

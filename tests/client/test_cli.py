@@ -396,6 +396,26 @@ def test_a_reader_that_leaves_ends_it_quietly(mic: Mic, tmp_path: Path) -> None:
         assert (process.stderr.read(), process.returncode) == ("", 0)
 
 
+def test_last_words_that_a_signal_left_nobody_to_read_go_elsewhere_and_are_said_to_be_missing(
+    mic: Mic, tmp_path: Path
+) -> None:
+    wav = write_wav(tmp_path / "long.wav", np.ones(60 * 16000))
+    with FakeServer() as server:
+        output = ("--output", str(tmp_path / "notes.txt"))
+        process = mic("--server", server.url, "--file", str(wav), *output)
+        server.wait_for_audio(0.6)
+        assert process.stdout is not None
+        process.stdout.close()  # as `tee` does, which Ctrl-C has ended, too
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+    assert process.stderr is not None
+    assert process.stderr.read() == (
+        "streaming-asr-mic: cannot write to standard output (Broken pipe); the last words may be missing\n"
+    )
+    assert process.returncode == 1
+    assert (tmp_path / "notes.txt").read_text().startswith("word0 word1")
+
+
 def test_a_reader_that_stands_still_holds_up_neither_sound_nor_signals(mic: Mic, tmp_path: Path) -> None:
     wav = write_wav(tmp_path / "long.wav", np.ones(60 * 16000))
     reading, writing = os.pipe()
