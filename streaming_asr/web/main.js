@@ -107,9 +107,9 @@ async function explainDisconnect(self, seconds) {
   const explain = (status) => {
     if (inquiry.signal.aborted) return;
     if (status === 401) return askForKey(self);
-    const { wasConnected, kind } = self;
-    const keepsAudio = kind === "microphone";
-    showNotice(notices.connectionNotice({ wasConnected, status, seconds, keepsAudio }), {
+    const { wasConnected, kind, phase } = self;
+    const kept = kind !== "microphone" ? "" : phase === "finishing" ? "what you said" : "what you say";
+    showNotice(notices.connectionNotice({ wasConnected, status, seconds, kept }), {
       label: "Try now",
       act: () => self.recognition.retryNow(),
     });
@@ -153,14 +153,18 @@ function end() {
   render();
 }
 
-/** Takes no more audio and waits for the last words; asked again, or without a connection, waits for nothing. */
+/** Takes no more audio and waits for the last words, and for the server if it is away; asked again, for nothing. */
 function stop() {
-  if (run.phase === "finishing" || !run.isConnected) return end();
+  if (run.phase === "finishing" || !(run.isConnected || (run.wasConnected && run.recognition.isOwed))) return end();
   run.phase = "finishing";
   clearInterval(run.feeder);
   run.microphone?.close();
   meter.reset();
   run.recognition.finish();
+  if (!run.isConnected) {
+    hideNotice(); // which speaks of what is being said
+    run.recognition.retryNow();
+  }
   render();
 }
 

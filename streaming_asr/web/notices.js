@@ -33,7 +33,7 @@ export function microphoneNotice(name, { origin, port }) {
 
 export const MICROPHONE_GONE = {
   title: "The microphone is gone",
-  text: "It was unplugged or taken away. What was said is on the page; connect it and start again.",
+  text: "It was unplugged or taken away. What was recognized is on the page; connect it and start again.",
 };
 
 export function refusedNotice(message) {
@@ -54,8 +54,11 @@ export const KEY_REFUSED = {
   text: "It may be mistyped, or revoked. Whoever runs the server makes another with “streaming-asr keys add”.",
 };
 
-/** While there is no connection. `status` is what the server says over HTTP, null when it says nothing. */
-export function connectionNotice({ wasConnected, status, seconds, keepsAudio }) {
+/**
+ * While there is no connection. `status` is what the server says over HTTP, null when it says nothing; `kept` names the
+ * audio that waits for it, if any.
+ */
+export function connectionNotice({ wasConnected, status, seconds, kept }) {
   const again = `Trying again in ${seconds} s.`;
   if (status === 503) return { title: "The server is full", text: `It carries as many sessions as it may. ${again}` };
   if (status === 429) return { title: "That is all this key or address may use", text: `For now, that is. ${again}` };
@@ -63,6 +66,6 @@ export function connectionNotice({ wasConnected, status, seconds, keepsAudio }) 
     return { title: "The server lets this page not in", text: "Start it with --allow-origin and this page's address." };
   }
   if (!wasConnected) return { title: "The server does not answer", text: `Is it running? ${again}` };
-  const kept = keepsAudio ? "What is on the page stays, and what you say is kept." : "What is on the page stays.";
-  return { title: "The connection is lost", text: `${kept} ${again}` };
+  const stays = kept === "" ? "What is on the page stays." : `What is on the page stays, and ${kept} is kept.`;
+  return { title: "The connection is lost", text: `${stays} ${again}` };
 }

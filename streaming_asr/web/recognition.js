@@ -65,6 +65,11 @@ export class Recognition {
     return this.offset + this.log.end / SAMPLE_RATE;
   }
 
+  /** Whether there is audio that may hold words which are not settled. */
+  get isOwed() {
+    return this.log.end > this.log.start;
+  }
+
   /** Gives 16-bit PCM at 16 kHz. */
   accept(pcm) {
     this.log.append(pcm);

@@ -77,6 +77,11 @@ def settled(page: Page) -> list[str]:
     return page.locator("#settled .text").all_inner_texts()
 
 
+KEEP_MICROPHONE = """() => {
+  const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
+  navigator.mediaDevices.getUserMedia = async (what) => (window.given = await ask(what));
+}"""
+
 NO_SOCKETS = """() => {
   window.WebSocket = class { constructor() { setTimeout(() => this.onclose()); } close() {} };
 }"""
@@ -226,10 +231,7 @@ def test_an_address_that_is_not_secure_is_explained_at_once(chromium: Browser) -
 
 
 def test_a_microphone_that_is_unplugged_ends_it_with_words(page: Page) -> None:
-    page.evaluate("""() => {
-      const ask = navigator.mediaDevices.getUserMedia.bind(navigator.mediaDevices);
-      navigator.mediaDevices.getUserMedia = async (what) => (window.given = await ask(what));
-    }""")
+    page.evaluate(KEEP_MICROPHONE)
     page.get_by_role("button", name="Start listening").click()
     expect(page.locator("#open")).to_contain_text(WORDS)
     page.evaluate("given.getAudioTracks()[0].dispatchEvent(new Event('ended'))")
@@ -342,8 +344,41 @@ def test_stopping_without_a_connection_keeps_the_words(page: Page, server: PageS
     expect_status(page, "Reconnecting…")
     shown = page.locator("#open").inner_text()
     page.get_by_role("button", name="Stop").click()
+    expect(page.locator("#start")).to_have_attribute("title", "Press again to wait no longer")
+    expect_status(page, "Reconnecting…")
+    page.get_by_role("button", name="Finishing…").click()
     expect_status(page, "Ready")
     assert WORDS.findall(shown)[0] in settled(page)[-1]
+
+
+@pytest.mark.parametrize("end", ["stop", "unplug"])
+def test_what_was_said_without_a_connection_is_heard_after_the_end(page: Page, server: PageServer, end: str) -> None:
+    frames: list[str | bytes] = []
+    page.on("websocket", lambda socket: socket.on("framesent", lambda frame: frames.append(frame)))
+    page.evaluate(KEEP_MICROPHONE)
+    page.get_by_role("button", name="Start listening").click()
+    expect(page.locator("#open")).to_contain_text(WORDS)
+    page.evaluate("() => { Math.random = () => 1000; }")  # minutes until it would try again by itself
+    cut_off(page, server)
+    expect_notice(page, "The connection is lost")
+    expect(page.get_by_role("alert")).to_contain_text("what you say is kept")
+    if end == "stop":
+        page.get_by_role("button", name="Stop").click()
+    else:
+        page.evaluate("given.getAudioTracks()[0].dispatchEvent(new Event('ended'))")
+    expect(page.get_by_role("alert")).to_contain_text("what you said is kept")
+    page.evaluate("network()")
+    frames.clear()
+    page.get_by_role("button", name="Try now").click()
+    expect_status(page, "Ready")
+    start, *audio, stop = frames
+    assert ('"start"' in str(start), '"stop"' in str(stop)) == (True, True)
+    assert audio
+    expect(page.locator("#settled")).to_contain_text(WORDS)
+    if end == "stop":
+        expect(page.get_by_role("alert")).to_be_hidden()
+    else:
+        expect_notice(page, "The microphone is gone")
 
 
 def test_a_server_that_is_silent_is_explained(chromium: Browser) -> None:
