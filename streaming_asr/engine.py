@@ -370,6 +370,10 @@ class Worker:
                 if self._stopping:
                     break
                 nudged, self._nudged = self._nudged, {}
+                # One new stream at a time: to guess how a session's hotwords sound takes a while, and the others wait.
+                for handle in [handle for handle in nudged if handle._stream is None][1:]:
+                    del nudged[handle]
+                    self._nudge(handle)
             if nudged:
                 ready = self._held(list(nudged), functools.partial(self._fed, list(nudged)))
                 for handle in ready:  # only now: a thread that was given up on meanwhile is not here any more

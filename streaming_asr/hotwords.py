@@ -22,7 +22,7 @@ MAX_HOTWORD_CHARACTERS = 100  # of one
 BONUS = 8.0  # nats, of a word that is listed; `benchmarks.hotwords` measures it
 COMMON_LOG_PROB = -9.0  # words likelier than this anywhere need no help, and "the" in a phrase would pop up everywhere
 UNKNOWN_LOG_PROB = -16.0  # natural log, of a word outside the lexicon before its bonus: about that of its rarest words
-MAX_UNKNOWN_WORDS = 100  # of a session; with 24 letters each, pronouncing them takes the engine 0.2 s
+MAX_UNKNOWN_WORDS = 100  # of a session; with 24 letters each, guessing how they sound takes 0.2 to 0.4 s
 MAX_PRONUNCIATIONS = 3  # of such a word
 _SPELLED = re.compile("[a-z][a-z']{0,23}")
 

@@ -9,7 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import BROKEN, CHUNK_SAMPLES, DEATH, POISON, SECRET, STALL, STALL_PUSH, FakeRecognizer, word, words
+from fakes import (
+    BROKEN,
+    CHUNK_SAMPLES,
+    DEATH,
+    POISON,
+    SECRET,
+    STALL,
+    STALL_PUSH,
+    FakeRecognizer,
+    FakeStream,
+    word,
+    words,
+)
 
 from streaming_asr.audio import AudioDecoder, Samples
 from streaming_asr.engine import MAX_REQUESTS, Engine, Handle, StepReport, is_runnable
@@ -99,6 +111,7 @@ def test_many_streams_are_batched_and_get_what_each_gets_alone() -> None:
         async with running(recognizer, max_batch=8) as engine:
             recognizer.gate.clear()
             listeners = [Listener(engine) for _ in range(12)]
+            await eventually(lambda: len(recognizer.streams) == 12)
             for number, listener in enumerate(listeners, start=1):
                 for packet in np.array_split(samples(words(number, number + 1, 0, number)), 7):
                     listener.handle.push(packet)
@@ -186,6 +199,37 @@ def test_a_stream_that_cannot_be_opened_fails_alone(monkeypatch: pytest.MonkeyPa
             fine = Listener(engine)
             fine.handle.flush("stop")
             assert await fine.stopped() == [("", "stop")]
+
+    run(test)
+
+
+def test_streams_are_opened_one_at_a_time_so_that_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        opened_in: list[int] = []  # which piece of work
+        async with running(recognizer) as engine:
+            (worker,) = engine._workers
+            stream = recognizer.stream
+
+            def watched(options: StreamOptions) -> FakeStream:
+                opened_in.append(worker._num_works)
+                return stream(options)
+
+            monkeypatch.setattr(recognizer, "stream", watched)
+            live = Listener(engine)
+            recognizer.gate.clear()
+            live.handle.push(samples(words(1, 2, 3, 4, 5, 6, 7, 8, 9)))
+            live.handle.flush("stop")
+            await eventually(lambda: worker._in_hand is not None and len(opened_in) == 1)
+            new = [Listener(engine) for _ in range(5)]
+            for listener in new:
+                listener.handle.push(samples(word(1)))
+                listener.handle.flush("stop")
+            recognizer.gate.set()
+            for listener in (live, *new):
+                assert await listener.stopped()
+            assert len(opened_in) == len(set(opened_in)) == 6
+            assert opened_in[-1] - opened_in[1] >= 8  # with a step of those that are ready between any two
 
     run(test)
 
@@ -520,8 +564,9 @@ def test_a_stream_waits_from_when_it_was_ready_whatever_comes_meanwhile(monkeypa
 
         monkeypatch.setattr(recognizer, "step", step_for_a_second)
         async with running(recognizer, max_batch=1, clock=lambda: now, on_step=reports.append) as engine:
-            recognizer.gate.clear()
             first, second, third = (Listener(engine) for _ in range(3))
+            await eventually(lambda: len(recognizer.streams) == 3)
+            recognizer.gate.clear()
             first.handle.push(samples(word(1)))
             await eventually(lambda: not first.handle.backlog_seconds)  # the worker is inside a step now
             for listener in (second, third):
