@@ -110,7 +110,9 @@ def test_a_server_that_shuts_down_for_good_is_no_happy_end() -> None:
     run(test)
 
 
-def test_a_quiet_connection_is_kept_while_pings_are_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def was_quiet(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set when two pings were answered."""
     monkeypatch.setattr(client, "QUIET_SECONDS", 0.5)
     ping, num_pings, was_quiet = client.ResumingClient._ping, 0, asyncio.Event()
 
@@ -122,7 +124,32 @@ def test_a_quiet_connection_is_kept_while_pings_are_answered(monkeypatch: pytest
             was_quiet.set()
 
     monkeypatch.setattr(client.ResumingClient, "_ping", counted)
+    return was_quiet
 
+
+def test_a_lost_connection_is_forgiven_when_the_next_one_answers_pings(was_quiet: asyncio.Event) -> None:
+    async def test() -> None:
+        async with (
+            serving() as server,
+            Network(server.url) as network,
+            connect(network.url, resume_seconds=20) as session,
+        ):
+            assert isinstance(session, client.ResumingClient)
+
+            async def audio() -> AsyncIterator[bytes]:
+                network.cut("reset")
+                await was_quiet.wait()
+                assert session._give_up_at is None  # or it would be too late for a second one one day
+                yield word(1)
+
+            events = [event async for event in session.transcribe(audio())]
+            assert [event.text for event in events if isinstance(event, Final)] == ["w1"]
+            assert network.num_connections >= 2
+
+    run(test)
+
+
+def test_a_quiet_connection_is_kept_while_pings_are_answered(was_quiet: asyncio.Event) -> None:
     async def audio() -> AsyncIterator[bytes]:
         yield word(1)
         await was_quiet.wait()

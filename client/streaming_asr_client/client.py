@@ -231,7 +231,7 @@ class ResumingClient(StreamingClient):
         self._changed = asyncio.Condition()  # frames to send, room for more, or the connection
         self._num_finals = 0
         self._failure: ClientError | None = None
-        self._give_up_at: float | None = None  # `None`: something came since the connection was lost last
+        self._give_up_at: float | None = None  # `None`: something came, if only a pong, since the last loss
         self._retry_seconds = 0.0  # how long to wait before the next attempt
 
     async def keepalive(self) -> None:
@@ -319,6 +319,7 @@ class ResumingClient(StreamingClient):
                     return event.result()
                 if not done:
                     raise TimeoutError
+                self._give_up_at = None
             finally:
                 event.cancel()
                 pong.cancel()
