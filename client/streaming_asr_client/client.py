@@ -498,7 +498,10 @@ async def _open(
         if not isinstance(ready, Ready):  # the protocol's table lets nothing else through here
             raise RemoteProtocolError(f"the server sent {ready!r} before it was ready")
     except BaseException as failure:
-        await websocket.close()
+        if resume is None:
+            await websocket.close()
+        else:
+            websocket.transport.abort()  # to close would say that nobody comes back, if the server has just answered
         if isinstance(failure, TimeoutError):
             raise ConnectionFailed(f"the server at {url} took the connection but does not answer") from None
         if isinstance(failure, ConnectionClosed):

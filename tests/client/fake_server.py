@@ -41,12 +41,14 @@ class Recorded:
 Behaviour = Callable[["FakeServer", ServerConnection, Recorded], Awaitable[None]]
 
 
+READY = {"type": "ready", "session_id": "s1", "protocol": 1, "model": "fake", "chunk_ms": 80, "mood": "sunny"}
+
+
 async def ready(connection: ServerConnection, recorded: Recorded) -> None:
     """Takes `start`, answers `ready`, with what only a newer server would send."""
     recorded.start = json.loads(await connection.recv())
     assert recorded.start["type"] == "start"
-    message = {"type": "ready", "session_id": "s1", "protocol": 1, "model": "fake", "chunk_ms": 80, "mood": "sunny"}
-    await connection.send(json.dumps(message))
+    await connection.send(json.dumps(READY))
     await connection.send('{"type": "weather", "forecast": ["rain"]}')
 
 

@@ -26,7 +26,7 @@ from streaming_asr_client import (
 from streaming_asr_client.client import explain_connect_failure, normalize_url
 from websockets.asyncio.server import ServerConnection
 
-from .fake_server import FakeServer, Recorded, ready, recognize
+from .fake_server import READY, FakeServer, Recorded, ready, recognize
 
 SECOND = bytes(32000)
 URL = "ws://h:1/v1/stream"
@@ -255,6 +255,28 @@ def test_a_server_that_takes_the_connection_and_is_silent() -> None:
 
     with FakeServer(silent) as server, pytest.raises(ConnectionFailed, match="does not answer"):
         asyncio.run(body(server.url))
+
+
+def test_an_attempt_to_go_on_that_is_given_up_leaves_the_session_on_the_server() -> None:
+    closed_with: list[int | None] = []
+
+    async def answers_once(server: FakeServer, connection: ServerConnection, recorded: Recorded) -> None:
+        start = json.loads(await connection.recv())
+        if "resume" not in start:
+            await connection.send(json.dumps(READY | {"token": "t"}))
+            connection.transport.abort()
+        await connection.wait_closed()
+        closed_with.append(connection.close_code)
+
+    async def body(url: str) -> None:
+        async with connect(url, open_timeout_seconds=0.3, resume_seconds=1) as session:
+            async for _ in session.transcribe(blocks(600)):
+                pass
+
+    with FakeServer(answers_once) as server, pytest.raises(ConnectionFailed, match="does not answer"):
+        asyncio.run(body(server.url))
+    assert len(closed_with) >= 2
+    assert set(closed_with) == {1006}  # 1000 would end it
 
 
 def test_a_wrong_path() -> None:
