@@ -40,7 +40,8 @@ _TEENS = _numbered("ten eleven twelve thirteen fourteen fifteen sixteen seventee
 _TENS = _numbered("twenty thirty forty fifty sixty seventy eighty ninety", 20, 10)
 _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _ROUND = {"hundred": 100} | _SCALES
-_ZEROS = _set("oh o")  # as in "nineteen oh five"
+_ZEROS = {"oh": 0, "o": 0}  # as in "nineteen oh five"
+_DIGITS = _UNITS | _ZEROS
 _NUMBER_WORDS = frozenset(_UNITS) | frozenset(_TEENS) | frozenset(_TENS)
 _SMALL_ORDINALS = _numbered("first second third fourth fifth sixth seventh eighth ninth", 1)
 _TEEN_ORDINALS = _numbered(
@@ -61,6 +62,7 @@ _BEFORE_A_YEAR = _MONTHS | _set("about after before by circa from in of since ti
 _BEFORE_A_TIME = _set("about after around at before by from is till to until")
 _CURRENCIES = {"dollar": "$", "dollars": "$", "euro": "€", "euros": "€"}
 _CENTS = _set("cent cents")
+_UNFINISHED = _NUMBER_WORDS | {*_ZEROS, *_CURRENCIES} | _set("half point")  # what comes next belongs to them
 _UNITS_OF_MEASURE = _set(
     "degrees kilometers kilometres meters metres centimeters centimetres millimeters millimetres kilograms kilos grams "
     "liters litres volts watts kilowatts megawatts hertz kilohertz megahertz gigahertz kilobytes megabytes gigabytes "
@@ -103,6 +105,12 @@ def digit_runs(words: Words) -> Iterator[tuple[int, int]]:
 def _word(words: Words, at: int) -> str:
     """The word there; nothing outside."""
     return words[at] if 0 <= at < len(words) else ""
+
+
+def _goes_on(words: Words, at: int) -> bool:
+    """Whether a number that ends there is not all of what is said: "ten | oh five", "twenty | hundred"."""
+    word = _word(words, at + (_word(words, at) in ("oh", "o", "point")))
+    return word in _NUMBER_WORDS or word in _ROUND or word in _ZEROS
 
 
 def _below_hundred(words: Words, at: int) -> _Number | None:
@@ -155,20 +163,15 @@ def _cardinal(words: Words, at: int) -> _Number | None:
         group = following
 
 
-def _digit(words: Words, at: int) -> str:
-    word = _word(words, at)
-    return "0" if word in _ZEROS else str(_UNITS[word]) if word in _UNITS else ""
-
-
 def _digits(words: Words, at: int) -> tuple[str, int]:
     """Digits said one by one, "double five" among them."""
     digits = ""
     while True:
         times = _REPEATED.get(_word(words, at), 1)
-        digit = _digit(words, at + (times > 1))
-        if not digit:
+        digit = _word(words, at + (times > 1))
+        if digit not in _DIGITS:
             return digits, at
-        digits += times * digit
+        digits += times * str(_DIGITS[digit])
         at += 1 + (times > 1)
 
 
@@ -237,6 +240,10 @@ def _quantity(words: Words, at: int) -> tuple[str, int] | None:
     return _grouped(number.value), number.end
 
 
+def _as_said(words: Words, at: int, end: int) -> Span:
+    return Span(" ".join(words[at:end]), at, end)
+
+
 # --- rules: each gives the span that begins at a word, or nothing --------------------------------------------------
 
 
@@ -300,6 +307,20 @@ def _half_day(words: Words, at: int, is_expected: bool) -> tuple[str, int]:
     return "", at
 
 
+def _rest_of_number(words: Words, at: int) -> Span | None:
+    """What is no number by itself, as what it belongs to stays in words: "point | five", "half | a million"."""
+    before, number = _word(words, at - 1), _cardinal(words, at)
+    if words[at] == "a" and _word(words, at + 1) in _ROUND:
+        part = _word(words, at - 1 - (before == "of")).removesuffix("s")
+        return _as_said(words, at, at + 2) if part in ("half", "quarter") or part in _ORDINALS else None
+    if number is None and words[at] not in _ORDINALS:
+        return None
+    is_last = number is None or number.value < 100
+    if is_last and before == "and" and _word(words, at - 2) in _UNITS | _ROUND and _word(words, at - 3) not in _TENS:
+        before = words[at - 2]  # "every hundred and ten", "four and twenty"
+    return _as_said(words, at, at + 1) if before in _UNFINISHED or before in _ROUND else None
+
+
 def _money(words: Words, at: int) -> Span | None:
     """ "five dollars and fifty cents", "nineteen dollars ninety nine", "a million dollars", "fifty cents"."""
     quantity = _quantity(words, at)
@@ -334,7 +355,7 @@ def _measure(words: Words, at: int) -> Span | None:
         return Span(f"{figures}%", at, end + 2)
     if _word(words, end) in _UNITS_OF_MEASURE:
         return Span(f"{figures} {words[end]}", at, end + 1)
-    return Span(figures, at, end) if "." in figures else None
+    return Span(figures, at, end) if "." in figures and not _goes_on(words, end) else None
 
 
 def _version(words: Words, at: int) -> Span | None:
@@ -346,15 +367,14 @@ def _version(words: Words, at: int) -> Span | None:
     while _word(words, end) == "point" and (number := _cardinal(words, end + 1)) is not None:
         parts.append(str(number.value))
         end = number.end
-    return Span(".".join(parts), at, end) if len(parts) > 2 else None
+    return Span(".".join(parts), at, end) if len(parts) > 2 and not _goes_on(words, end) else None
 
 
 def _digit_string(words: Words, at: int) -> Span | None:
     """Four digits and more, said one by one; seven and ten are telephone numbers."""
     digits, end = _digits(words, at)
     least = MIN_DIGITS_ASKED_FOR if _word(words, at - 1) in _BEFORE_DIGITS else MIN_DIGITS
-    following = _word(words, end)
-    if len(digits) < least or following in _NUMBER_WORDS or following in _ROUND:
+    if len(digits) < least or _goes_on(words, end) or _word(words, at - 1) in _UNFINISHED:
         return None
     if len(digits) in (7, 10):
         parts = [digits[-10:-7], digits[-7:-4], digits[-4:]]
@@ -395,12 +415,10 @@ def _plain_number(words: Words, at: int) -> Span | None:
     number = _cardinal(words, at)
     if number is None:
         return None
-    before = _word(words, at - 1)
+    before, following = _word(words, at - 1), _word(words, number.end)
     is_label = before in _LABELS and (number.value > 1 or before in ("chapter", "page", "version"))
     if number.value < 10 and not is_label:
         return None
-    following = _word(words, number.end)
-    is_one_of_several = before in _NUMBER_WORDS or following in _NUMBER_WORDS
     is_said_of_an_hour = (
         before in ("past", "quarter")
         or following == "past"
@@ -409,18 +427,19 @@ def _plain_number(words: Words, at: int) -> Span | None:
     )
     is_height = before == "foot"
     has_small_alternative = number.value <= 20 and before == "or" and _word(words, at - 2) in _UNITS
-    if is_one_of_several or is_said_of_an_hour or is_height or has_small_alternative:
-        return Span(words[at], at, at + 1)
+    if _goes_on(words, number.end) or is_said_of_an_hour or is_height or has_small_alternative:
+        return _as_said(words, at, at + 1)
     return Span(str(number.value) if is_label else _grouped(number.value), at, number.end)
 
 
 _RULES: tuple[Callable[[Words, int], Span | None], ...] = (
     _date,
+    _digit_string,
+    _time,
+    _rest_of_number,
     _money,
     _version,
     _measure,
-    _digit_string,
-    _time,
     _plain_year,
     _plain_ordinal,
     _plain_number,
