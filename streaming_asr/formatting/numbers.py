@@ -321,6 +321,26 @@ def _rest_of_number(words: Words, at: int) -> Span | None:
     return _as_said(words, at, at + 1) if before in _UNFINISHED or before in _ROUND else None
 
 
+def _range(words: Words, at: int) -> Span | None:
+    """ "five to ten percent"; as said if one is small, or both share a word: "two or three hundred"."""
+    first, is_between = _cardinal(words, at), _word(words, at - 1) == "between"
+    if first is not None and is_between and "and" in words[at : first.end]:  # "between one hundred and two thousand"
+        return _as_said(words, at, first.end)
+    second = None if first is None else _cardinal(words, first.end + 1)
+    if first is None or second is None or _half_day(words, second.end, is_expected=False)[0]:
+        return None
+    joint, following = words[first.end], _word(words, second.end)
+    if joint not in ("or", "to") and not (joint == "and" and is_between):
+        return None
+    is_shared = words[first.end - 1] not in _ROUND and first.value < _ROUND.get(words[second.end - 1], 0)
+    sign, percent = _CURRENCIES.get(following, ""), "%" if following == "percent" else ""
+    if (sign or percent) and not is_shared:
+        low, high = _grouped(first.value), _grouped(second.value)
+        return Span(f"{sign}{low} {joint} {sign}{high}{percent}", at, second.end + 1)
+    is_small = min(first.value, second.value) < 10
+    return _as_said(words, at, second.end) if is_shared or is_small or _goes_on(words, second.end) else None
+
+
 def _money(words: Words, at: int) -> Span | None:
     """ "five dollars and fifty cents", "nineteen dollars ninety nine", "a million dollars", "fifty cents"."""
     quantity = _quantity(words, at)
@@ -419,15 +439,8 @@ def _plain_number(words: Words, at: int) -> Span | None:
     is_label = before in _LABELS and (number.value > 1 or before in ("chapter", "page", "version"))
     if number.value < 10 and not is_label:
         return None
-    is_said_of_an_hour = (
-        before in ("past", "quarter")
-        or following == "past"
-        or (before == "to" and _word(words, at - 2) == "quarter")
-        or (following == "to" and _word(words, number.end + 1) in _UNITS)
-    )
-    is_height = before == "foot"
-    has_small_alternative = number.value <= 20 and before == "or" and _word(words, at - 2) in _UNITS
-    if _goes_on(words, number.end) or is_said_of_an_hour or is_height or has_small_alternative:
+    is_hour = "past" in (before, following) or "quarter" in (before, _word(words, at - 2 * (before == "to")))
+    if is_hour or before == "foot" or _goes_on(words, number.end):
         return _as_said(words, at, at + 1)
     return Span(str(number.value) if is_label else _grouped(number.value), at, number.end)
 
@@ -437,6 +450,7 @@ _RULES: tuple[Callable[[Words, int], Span | None], ...] = (
     _digit_string,
     _time,
     _rest_of_number,
+    _range,
     _money,
     _version,
     _measure,
