@@ -58,8 +58,9 @@ _ALWAYS_CAPITALIZED = (_MONTHS - _MONTHS_AND_VERBS) | _DAYS | _set("i i'm i'll i
 _BEFORE_A_DATE = _set(
     "after and before between by for from in is last next of on or since the this through till to until was"
 )
-_BEFORE_A_YEAR = _MONTHS | _set("about after before by circa from in of since till to until year")
-_BEFORE_A_TIME = _set("about after around at before by from is till to until")
+_BEFORE_A_YEAR = _MONTHS | _set("after before by circa from in of since till to until year")
+_BEFORE_A_TIME = _set("after at before by from till to until")
+_BEFORE_A_PRICE = _set("cost costs paid")
 _CURRENCIES = {"dollar": "$", "dollars": "$", "euro": "€", "euros": "€"}
 _CENTS = _set("cent cents")
 _UNFINISHED = _NUMBER_WORDS | {*_ZEROS, *_CURRENCIES} | _set("half point")  # what comes next belongs to them
@@ -68,6 +69,10 @@ _UNITS_OF_MEASURE = _set(
     "liters litres volts watts kilowatts megawatts hertz kilohertz megahertz gigahertz kilobytes megabytes gigabytes "
     "terabytes"
 )
+_COUNTED = _set(  # after a number of things, besides plurals in "s"; no year and no time of day is followed by them
+    "children day dollar euro feet foot hour inch men mile minute month people per percent pound second week women year"
+)
+_NO_PLURALS = ("'s", "as", "is", "its", "ss", "us")  # "was", "this", "yesterday's"
 _LABELS = _set("channel chapter flight gate highway level line page platform room route version volume")
 _BEFORE_DIGITS = _set("call code dial extension flight number pin room")
 _REPEATED = {"double": 2, "triple": 3}
@@ -111,6 +116,12 @@ def _goes_on(words: Words, at: int) -> bool:
     """Whether a number that ends there is not all of what is said: "ten | oh five", "twenty | hundred"."""
     word = _word(words, at + (_word(words, at) in ("oh", "o", "point")))
     return word in _NUMBER_WORDS or word in _ROUND or word in _ZEROS
+
+
+def _is_counted(words: Words, at: int) -> bool:
+    """Whether the word there tells what the number before it is a number of."""
+    word = _word(words, at)
+    return word in _COUNTED or (word.endswith("s") and not word.endswith(_NO_PLURALS))
 
 
 def _below_hundred(words: Words, at: int) -> _Number | None:
@@ -176,16 +187,20 @@ def _digits(words: Words, at: int) -> tuple[str, int]:
 
 
 def _year(words: Words, at: int) -> _Number | None:
-    """As years are said: "eighteen forty two", "nineteen oh five", "two thousand and four"."""
+    """As years are said: "eighteen forty two", "nineteen oh five", "two thousand and four"; not "two thousand men"."""
     century = _below_hundred(words, at)
     if century is not None and 10 <= century.value <= 20:
         if _word(words, century.end) in _ZEROS and _UNITS.get(_word(words, century.end + 1), 0):
             return _Number(100 * century.value + _UNITS[words[century.end + 1]], century.end + 2)
         rest = _below_hundred(words, century.end)
         if rest is not None and rest.value >= 10:
-            return _Number(100 * century.value + rest.value, rest.end)
+            is_guess = century.value < 13 or (century.value < 19 and rest.value <= 20)  # "fifteen twenty men"
+            is_year = not (is_guess and _is_counted(words, rest.end))
+            return _Number(100 * century.value + rest.value, rest.end) if is_year else None
     number = _cardinal(words, at)
-    return number if number is not None and 1000 <= number.value < 2100 else None
+    if number is None or not 1000 <= number.value < 2100 or _word(words, number.end) in _ROUND:
+        return None
+    return None if number.value % 100 == 0 and _is_counted(words, number.end) else number
 
 
 def _ordinal(words: Words, at: int) -> _Number | None:
@@ -254,18 +269,16 @@ def _date(words: Words, at: int) -> Span | None:
         return _day_of_month(words, at)
     is_doubtful = word in _MONTHS_AND_VERBS and at > 0 and words[at - 1] not in _BEFORE_A_DATE
     day = _ordinal(words, at + 1 + (_word(words, at + 1) == "the"))
-    if day is None and word not in _MONTHS_AND_VERBS and _word(words, at - 1) != "in" and not _year(words, at + 1):
+    if day is None and word not in _MONTHS_AND_VERBS and _word(words, at - 1) != "in":
         day = _below_hundred(words, at + 1)
-    month = word.capitalize()
-    if day is not None and 1 <= day.value <= 31 and not is_doubtful:
-        year = _year(words, day.end)
-        return (
-            Span(f"{month} {day.value}", at, day.end)
-            if year is None
-            else Span(f"{month} {day.value}, {year.value}", at, year.end)
-        )
-    year = _year(words, at + 1)
-    return None if year is None or is_doubtful else Span(f"{month} {year.value}", at, year.end)
+        if day and not _year(words, day.end) and (_year(words, at + 1) or _word(words, day.end) not in ("", "at")):
+            day = None  # "june five men came"
+    day = day if day and 1 <= day.value <= 31 else None
+    year = _year(words, at + 1 if day is None else day.end)
+    numbers = [number for number in (day, year) if number is not None]
+    if is_doubtful or not numbers:
+        return None
+    return Span(f"{word.capitalize()} {', '.join(str(number.value) for number in numbers)}", at, numbers[-1].end)
 
 
 def _day_of_month(words: Words, at: int) -> Span | None:
@@ -285,7 +298,8 @@ def _time(words: Words, at: int) -> Span | None:
         return None
     if _word(words, hour.end) == "o'clock":
         return Span(f"{hour.value} o'clock", at, hour.end + 1)
-    is_expected = _word(words, at - 1) in _BEFORE_A_TIME
+    before = _word(words, at - 1)
+    is_expected = before in _BEFORE_A_TIME and (before != "to" or _word(words, at - 2) in _NUMBER_WORDS)
     minute, end = "", hour.end
     if _word(words, hour.end) in _ZEROS and _UNITS.get(_word(words, hour.end + 1), 0):
         minute, end = f":0{_UNITS[words[hour.end + 1]]}", hour.end + 2
@@ -294,8 +308,9 @@ def _time(words: Words, at: int) -> Span | None:
     half_day, end_of_half_day = _half_day(words, end, is_expected)
     if half_day:
         return Span(f"{hour.value}{minute} {half_day}", at, end_of_half_day)
-    is_measured = _word(words, end) in _CURRENCIES or _word(words, end) in ("percent", "per", *_ROUND)
-    return Span(f"{hour.value}{minute}", at, end) if minute and is_expected and not is_measured else None
+    if not is_expected or minute in ("", ":11", ":12") or _goes_on(words, end) or _is_counted(words, end):
+        return None  # nine eleven was a day, seven eleven is a shop
+    return Span(f"{hour.value}{minute}", at, end)
 
 
 def _half_day(words: Words, at: int, is_expected: bool) -> tuple[str, int]:
@@ -408,16 +423,17 @@ def _plain_year(words: Words, at: int) -> Span | None:
     if century is not None and 11 <= century.value <= 20 and _word(words, century.end) in _DECADES:
         return Span(f"{100 * century.value + _DECADES[words[century.end]]}s", at, century.end + 1)
     year = _year(words, at)
-    if year is None or _word(words, year.end) in _ROUND:
+    if year is None:
         return None
-    said_in_full = {"thousand", "hundred"} & set(words[at : year.end])
-    is_expected = _word(words, at - 1) in _BEFORE_A_YEAR
-    if not is_expected and {_word(words, at - 1), _word(words, year.end)} & _NUMBER_WORDS:
-        return None
-    if said_in_full:
-        return Span(str(year.value), at, year.end) if is_expected or year.value > 2000 else None
-    # Until twelve it may be a time, or two numbers.
-    return Span(str(year.value), at, year.end) if is_expected or year.value >= 1300 else None
+    before = _word(words, at - 1)
+    if before not in _BEFORE_A_YEAR:
+        if before in _BEFORE_A_PRICE or _goes_on(words, year.end) or _is_counted(words, year.end):
+            return None
+        # Until twelve it may be a time; "fifteen twenty" is two numbers.
+        least = 2001 if {"thousand", "hundred"} & set(words[at : year.end]) else 1300
+        if year.value < least or (year.value < 1900 and 10 <= year.value % 100 <= 20):
+            return None
+    return Span(str(year.value), at, year.end)
 
 
 def _plain_ordinal(words: Words, at: int) -> Span | None:
