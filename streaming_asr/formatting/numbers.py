@@ -437,12 +437,16 @@ def _plain_year(words: Words, at: int) -> Span | None:
 
 
 def _plain_ordinal(words: Words, at: int) -> Span | None:
-    """From "tenth" on. "sixty second" is an ordinal after "the" only: it may be said of a minute."""
+    """From "tenth" on; as said where it may be a fraction ("a tenth of"), or seconds ("sixty second")."""
     ordinal = _ordinal(words, at)
     if ordinal is None or ordinal.value < 10:
         return None
-    if ordinal.end - at > 1 and words[ordinal.end - 1] == "second" and _word(words, at - 1) not in ("the", "on"):
-        return None
+    before, following = _word(words, at - 1), _word(words, ordinal.end)
+    is_last = following in ("", "of")
+    is_fraction = (words[at] == "one" and ordinal.end == at + 2 and before != "the") or (before == "a" and is_last)
+    is_seconds = words[ordinal.end - 1] == "second" and before != "on" and not (before == "the" and is_last)
+    if is_fraction or is_seconds:
+        return _as_said(words, at, ordinal.end)
     return Span(_with_suffix(ordinal.value), at, ordinal.end)
 
 
