@@ -74,7 +74,7 @@ _COUNTED = _set(  # after a number of things, besides plurals in "s"; no year an
 )
 _NO_PLURALS = ("'s", "as", "is", "its", "ss", "us")  # "was", "this", "yesterday's"
 _LABELS = _set("channel chapter flight gate highway level line page platform room route version volume")
-_BEFORE_DIGITS = _set("call code dial extension flight number pin room")
+_BEFORE_DIGITS = _LABELS | _set("call code dial extension number pin")
 _REPEATED = {"double": 2, "triple": 3}
 MIN_DIGITS = 4  # said one by one, from which they are written as one number
 MIN_DIGITS_ASKED_FOR = 3  # the same after "call", "room"
@@ -246,7 +246,7 @@ def _quantity(words: Words, at: int) -> tuple[str, int] | None:
         number = _Number(_ROUND[words[at + 1]], at + 2)
     if number is None:
         return None
-    if _word(words, number.end) == "point":
+    if _word(words, number.end) == "point" and (number.value != 1 or _word(words, at - 1) != "at"):
         decimals, end = _digits(words, number.end + 1)
         if decimals:
             scale = _word(words, end)
@@ -367,6 +367,8 @@ def _money(words: Words, at: int) -> Span | None:
     sign = _CURRENCIES.get(_word(words, end))
     if sign is None:
         return None
+    if words[at] == "a" and not words[end].endswith("s"):  # "a hundred dollar bill"
+        return Span(f"a {sign}{figures}", at, end + 1)
     cents = _below_hundred(words, _after_and(words, end + 1))
     if cents is not None and cents.value and figures.replace(",", "").isdigit():
         if _word(words, cents.end) in _CENTS:
@@ -378,7 +380,7 @@ def _money(words: Words, at: int) -> Span | None:
 
 def _measure(words: Words, at: int) -> Span | None:
     """ "five percent", "minus five degrees", "three point one four"."""
-    is_negative = _word(words, at) == "minus"
+    is_negative = _word(words, at) == "minus" and _word(words, at - 1) not in _NUMBER_WORDS | {"or"}
     quantity = _quantity(words, at + is_negative)
     if quantity is None:
         return None
@@ -457,6 +459,8 @@ def _plain_number(words: Words, at: int) -> Span | None:
         return None
     before, following = _word(words, at - 1), _word(words, number.end)
     is_label = before in _LABELS and (number.value > 1 or before in ("chapter", "page", "version"))
+    if before != "chapter" and _is_counted(words, number.end):  # "on the page three words were written"
+        is_label = False
     if number.value < 10 and not is_label:
         return None
     is_hour = "past" in (before, following) or "quarter" in (before, _word(words, at - 2 * (before == "to")))
