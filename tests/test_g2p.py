@@ -35,6 +35,10 @@ def test_the_most_likely_units_that_spell_the_word_win(word: str, phones: str) -
     assert tiny_model().pronounce(word) == [tuple(phones.split())]
 
 
+def test_a_model_of_single_units_says_words_too() -> None:
+    assert G2P(UNITS, tiny_model().levels[:1]).pronounce("ca") == [("K", "AE")]
+
+
 @pytest.mark.parametrize("most_children", [255, 256])
 def test_a_file_holds_any_number_of_children(most_children: int, tmp_path: Path) -> None:
     letters = ("a", ("AE",))
