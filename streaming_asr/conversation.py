@@ -13,185 +13,36 @@ import functools
 import logging
 import math
 import secrets
-import ssl
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Any
 
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
-from websockets.protocol import OPEN
-from websockets.protocol import Event as Arrival
-from websockets.server import ServerProtocol
 
 from . import messages
 from .engine import Engine, Handle
 from .errors import ClientError
-from .gate import Gate, Visitor
+from .gate import Gate
 from .journal import Journal
-from .limits import BURST_AUDIO_SECONDS, BURST_MESSAGE_SECONDS, Budget, Limits, Lobby
+from .limits import BURST_AUDIO_SECONDS, BURST_MESSAGE_SECONDS, MIN_WAIT_SECONDS, Budget, Limits
 from .logs import session_logger
 from .messages import Event, Final, Partial, ServerMessage
 from .metrics import Metrics, WordLatency
 from .outbox import Duty, Outbox
-from .protocols.adapter import Adapter, Frame, Handshake, Mark, Note, Output, Write
-from .protocols.native import write_message
+from .protocols.adapter import Adapter, Handshake, Mark, Note, Output, Write
 from .session import Close, Flush, ModelInfo, Open, Push, Save, Session, Snapshot, State, TakeUp
 from .state import StateFolder
-from .tcp import TcpConnection
+from .websocket import FRAME_ERRORS, Connection
 
 logger = logging.getLogger(__name__)
 
-PIECE_BYTES = 2 << 10  # looked at in one turn: 40 ms of sound; frames of one byte take milliseconds to tell apart
-MAX_UNSENT_BYTES = 1 << 20  # the library answers pings at once: who reads no answers is cut
-MIN_WAIT_SECONDS = 0.02  # of who sends too much: waiting for each message alone costs more than the message
 LOST_SECONDS = 1.0  # without a sign of life, from which only the client may know that its connection broke
 LEFT = 1000, 1001  # how a client closes, or is closed, that does not come back
 MAX_CLOSE_REASON_BYTES = 123  # RFC 6455, 5.5: 125 with the code
 
 
-_FRAME_ERRORS = {1002: "bad_frame", 1007: "bad_utf8", 1009: "too_big"}  # by close code
-_ERRORS = _FRAME_ERRORS | {1006: "connection_lost"}  # of which the session never hears
-
-
-class WebSocketConnection(ServerConnection):
-    """Keeps requests small and soon, and tells the client why before it fails the connection for a frame that never
-    reaches the session.
-    """
-
-    is_half_closed = False  # who closes a WebSocket reads no more
-
-    def __init__(
-        self,
-        protocol: ServerProtocol,
-        *args: Any,
-        lobby: Lobby[Connection],
-        limits: Limits,
-        tls: ssl.SSLContext | None,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(protocol, *args, **kwargs)
-        self._tls = tls
-        self._tls_seconds = limits.handshake_timeout_seconds
-        self._is_made = False  # with TLS, if there is any
-        self._unread = memoryview(b"")  # came, and is still to be looked at
-        self._lobby = lobby
-        self._header_bytes_left = limits.max_header_bytes
-        rate = limits.max_messages_per_second
-        self._frames_left = Budget(rate, rate * BURST_MESSAGE_SECONDS, time.monotonic)
-        self.write: Callable[[ServerMessage], list[Write]] = lambda message: [write_message(message)]
-        self.visitor = Visitor("")
-        fail = protocol.fail
-
-        def explain_and_fail(code: int, reason: str = "") -> None:
-            if protocol.state is OPEN and code in _FRAME_ERRORS:
-                for written in self.write(messages.Error(_FRAME_ERRORS[code], reason)):
-                    protocol.send_text(_as_bytes(written.data))
-            fail(code, reason)
-
-        protocol.fail = explain_and_fail  # type: ignore[method-assign]  # the library makes the protocol, and no other
-
-    @property
-    def is_open(self) -> bool:
-        """Whether neither side has begun to close it."""
-        return self.protocol.state is OPEN
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The client has a connection; what it wants it has not said yet."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport  # from now on it can be cut, which asyncio's own way to TLS would put off
-        oldest = self._lobby.enter(self)
-        if oldest is not None:
-            oldest.transport.abort()
-        if self._tls is None:
-            self._begin(transport)
-        else:
-            transport.pause_reading()
-            self._handshake = self.loop.create_task(self._shake_hands(transport, self._tls))
-
-    async def _shake_hands(self, transport: asyncio.Transport, tls: ssl.SSLContext) -> None:
-        secured = None  # also what comes of a connection that is cut meanwhile
-        with contextlib.suppress(OSError):
-            secured = await self.loop.start_tls(
-                transport,
-                self,
-                tls,
-                server_side=True,
-                ssl_handshake_timeout=self._tls_seconds,
-                ssl_shutdown_timeout=self.close_timeout,
-            )
-        if secured is None:
-            self._lobby.leave(self)
-        else:
-            self._begin(secured)
-
-    def _begin(self, transport: asyncio.Transport) -> None:
-        super().connection_made(transport)
-        self.recv_messages.resume = self._look_on  # not the transport's own: first comes what is unread
-        self._is_made = True
-        self._look_at_piece()  # which came with the end of the TLS handshake
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes of the request, which must end soon, or of frames.
-
-        They are looked at a piece in each turn of the loop: a socket has up to 256 KiB at once, and TLS 512.
-        """
-        self._unread = memoryview(data)
-        if self._is_made:
-            self._look_at_piece()
-
-    def _look_at_piece(self) -> None:
-        piece, self._unread = bytes(self._unread[:PIECE_BYTES]), self._unread[PIECE_BYTES:]
-        if piece and not self.transport.is_closing():
-            self._look_at(piece)
-        if not self.recv_messages.paused:  # or else it resumes
-            self._look_on()
-
-    def _look_at(self, piece: bytes) -> None:
-        if self.request is None:
-            self._header_bytes_left -= len(piece)
-            if self._header_bytes_left < 0:
-                self.transport.write(b"HTTP/1.1 431 Request Header Fields Too Large\r\nConnection: close\r\n\r\n")
-                self.transport.close()
-                return
-        super().data_received(piece)
-        if self.request is not None:
-            self._lobby.leave(self)
-        if self.transport.get_write_buffer_size() > MAX_UNSENT_BYTES:
-            self.transport.abort()
-
-    def process_event(self, event: Arrival) -> None:
-        """The request, or a frame of any kind: pings and parts of a message cost as much as messages."""
-        self._frames_left.spend(1)
-        super().process_event(event)
-
-    def _look_on(self) -> None:
-        if self.transport.is_closing():
-            return
-        seconds = self._frames_left.wait_seconds
-        if self._unread or seconds:
-            self.transport.pause_reading()
-            self.loop.call_later(max(seconds, MIN_WAIT_SECONDS) if seconds else 0, self._look_at_piece)
-        else:
-            self.transport.resume_reading()
-
-    def eof_received(self) -> None:
-        """The client sends nothing more. What TLS delivers with its end is dropped: nobody hears an answer any more."""
-        self._unread = memoryview(b"")
-        if self._is_made:
-            super().eof_received()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
-        self._unread = memoryview(b"")
-        self._lobby.leave(self)
-        if self._is_made:
-            super().connection_lost(exc)
-
-
-Connection = WebSocketConnection | TcpConnection
+_ERRORS = FRAME_ERRORS | {1006: "connection_lost"}  # of which the session never hears
 
 
 class Conversation:
@@ -523,7 +374,3 @@ def split_target(request: Request) -> tuple[str, str]:
 def handshake_of(request: Request | None) -> Handshake:
     """What a request tells an adapter; `None`: there was none, as on plain TCP."""
     return Handshake(split_target(request)[1] if request is not None else "")
-
-
-def _as_bytes(frame: Frame) -> bytes:
-    return frame.encode() if isinstance(frame, str) else frame

@@ -12,6 +12,7 @@ from typing import Any, Generic, TypeVar
 from .errors import InputError
 
 BURST_MESSAGE_SECONDS = 1.0  # of `max_messages_per_second` that may come at once
+MIN_WAIT_SECONDS = 0.02  # of who sends too much: waiting for each message alone costs more than the message
 BURST_AUDIO_SECONDS = 60.0  # that may come at once, before `max_audio_speed` counts
 
 

@@ -32,7 +32,7 @@ from websockets.typing import Subprotocol
 from . import __version__, messages
 from .access import is_loopback
 from .admission import Punctuality
-from .conversation import Connection, Conversation, WebSocketConnection, handshake_of, split_target
+from .conversation import Conversation, handshake_of, split_target
 from .engine import (
     MAX_BACKLOG_SECONDS,
     MAX_BATCH,
@@ -63,6 +63,7 @@ from .state import StateFolder
 from .tcp import BUFFERED_BYTES, TcpConnection
 from .tls import ServerTls
 from .watchdog import STALL_SECONDS
+from .websocket import Connection, WebSocketConnection
 
 logger = logging.getLogger(__name__)
 # At debug level websockets writes frames out; this keeps it from doing so whatever the root logger's level is.
