@@ -110,15 +110,8 @@ def _shrink(s: Any, beam: Any) -> Any:
         s.lm_state[to] = s.lm_state[c]
         s.phone[to] = s.phone[c]
         for side in range(2):
-            a = 2 * to + side
-            b = 2 * c + side
-            s.score[a] = s.score[b]
-            s.link[a] = s.link[b]
-            s.word[a] = s.word[b]
-            s.start[a] = s.start[b]
-            s.previous_end[a] = s.previous_end[b]
-            s.last[a] = s.last[b]
-            s.acoustic[a] = s.acoustic[b]
+            copy_path(s, 2 * to + side, 2 * c + side)
+            s.word[2 * to + side] = s.word[2 * c + side]
     return cut
 
 
@@ -144,7 +137,7 @@ def _blank_frame(v: Any, blank: Any) -> None:
 
 
 @njit_uncounted()
-def own_word(search: Any, lm: Any, own: Any, lm_state: Any, end: Any) -> Any:
+def overlay_word(search: Any, lm: Any, own: Any, lm_state: Any, end: Any) -> Any:
     """The word of an end in the overlay, its score after ``lm_state``, and the state after it."""
     word = np.int64(own.end_word[end])
     log_prob, next_state = ngram_score(lm, lm_state, search.unk)
@@ -189,7 +182,7 @@ def _extend_into_overlay(
             c = _candidate(s, search.num_nodes + child, lm_state, phone)
             _offer(s, 2 * c + 1, score, link, -1, start, previous_end, frame, acoustic)
         for end in range(np.int64(own.first_end[child]), np.int64(own.first_end[child + 1])):
-            word, gain, next_state = own_word(search, lm, own, lm_state, end)
+            word, gain, next_state = overlay_word(search, lm, own, lm_state, end)
             total = np.float32(score - own.look_ahead[child] + gain)
             if total < floor:
                 continue

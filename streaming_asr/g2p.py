@@ -119,7 +119,7 @@ class G2P:
         if not 1 <= len(letters) <= LONGEST_WORD:
             raise InputError(f"{word!r}: a word to pronounce needs 1 to {LONGEST_WORD} letters from a to z")
         start = np.full((1, len(self.levels) - 1), -1, np.int64)
-        start[:, :1] = self._begin
+        start[:, :1] = self._begin  # a model of single units has no contexts
         pending: list[list[tuple[Floats, Ints, list[tuple[int, ...]]]]] = [[] for _ in range(len(letters) + 1)]
         pending[0].append((np.zeros(1), start, [()]))
         for position in range(len(letters) + 1):

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streaming_asr.beam_search import own_word
+from streaming_asr.beam_search import overlay_word
 from streaming_asr.compiled import njit_cached, njit_uncounted
 from streaming_asr.lexicon import ROOT
 from streaming_asr.ngram import ngram_log_prob, ngram_score
@@ -74,8 +74,10 @@ def best_path(address: Any, overlay: Any, s: Any, search: Any, tree: Any) -> Any
 def rank(
     address: Any, bonus_address: Any, overlay: Any, search: Any, tree: Any, lm: Any, scores: Any, paths: Any, words: Any
 ) -> Any:
-    """Lists the hypotheses that end with a complete word: score, with the sentence end, path, and the word that the
-    path completes now, or -1; returns how many.
+    """Lists the hypotheses that end with a complete word, n of them, and returns n.
+
+    Writes into ``scores``, ``paths`` and ``words``, all [n or more], each one's score with the sentence end, its path,
+    and the word that the path completes now, or -1.
     """
     v = stream_at(address, search.beam, search.arena)
     bonus = bonus_at(bonus_address, search.num_words)
@@ -98,7 +100,7 @@ def rank(
             count += 1
         for at in range(first, end):
             if own_node >= 0:
-                word, gain, next_state = own_word(search, lm, own, lm_state, at)
+                word, gain, next_state = overlay_word(search, lm, own, lm_state, at)
                 score = v.score[path] - own.look_ahead[own_node] + gain
             else:
                 word = np.int64(tree.end_word[at])

@@ -54,7 +54,7 @@ class Sections(NamedTuple):
     history_acoustic: Any  # float32
 
 
-class OwnTree(NamedTuple):
+class OverlayTree(NamedTuple):
     """An overlay's block, taken apart. N nodes, E word ends, O words."""
 
     first_child: Any  # [N + 1]
@@ -172,7 +172,7 @@ def overlay_at(address: Any) -> Any:
     e = d + np.int64(header[1])
     end: Any = e + np.int64(header[2])
     block = carray(_pointer(address), (end,), np.int32)
-    return OwnTree(
+    return OverlayTree(
         block[3:a],
         block[a:b],
         block[b:c],
@@ -218,7 +218,7 @@ def kth_best(values: Any, count: Any, k: Any) -> Any:
 
 @njit_uncounted()
 def copy_path(v: Any, to: Any, source: Any) -> None:
-    """Puts one path in the place of another."""
+    """Puts one path in the place of another, among a stream's or in a frame's scratch."""
     v.score[to] = v.score[source]
     v.link[to] = v.link[source]
     v.start[to] = v.start[source]
