@@ -277,27 +277,37 @@ def test_depth_is_no_way_in(opening: str) -> None:
     run(test)
 
 
-def test_frames_of_a_byte_are_taken_in_turns_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = 0  # of the event loop between the first frame and the last
-    frames = [b"\x82\x81" + MASK + bytes([byte]) for byte in words(1)[:600]]
-    received: list[int] = []
-    receive_bytes = NativeAdapter.read_bytes
+class Turns:
+    """In which run of the event loop a method was called, each time."""
 
-    def note_run(self: NativeAdapter, data: bytes) -> Any:
-        received.append(runs)
-        return receive_bytes(self, data)
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> None:
+        self.of_calls: list[int] = []
+        self._runs = 0
+        method = getattr(owner, name)
+
+        def noting(*arguments: Any) -> Any:
+            self.of_calls.append(self._runs)
+            return method(*arguments)
+
+        monkeypatch.setattr(owner, name, noting)
+
+    async def until(self, calls: int) -> None:
+        while len(self.of_calls) < calls:
+            self._runs += 1
+            await asyncio.sleep(0)
+
+
+def test_frames_of_a_byte_are_taken_in_turns_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    frames = [b"\x82\x81" + MASK + bytes([byte]) for byte in words(1)[:600]]
+    received = Turns(monkeypatch, NativeAdapter, "read_bytes")
 
     async def test() -> None:
-        nonlocal runs
         async with serving() as server, raw(server) as (reader, writer):
             await opened(reader, writer)
             writer.write(b"\x81" + bytes([0x80 | len(START)]) + MASK + START.encode() + b"".join(frames))
-            while len(received) < len(frames):
-                runs += 1
-                await asyncio.sleep(0)
-        assert max(received.count(run) for run in set(received)) <= 2
+            await received.until(len(frames))
+        assert max(received.of_calls.count(turn) for turn in set(received.of_calls)) <= 2
 
-    monkeypatch.setattr(NativeAdapter, "read_bytes", note_run)
     run(test)
 
 
@@ -331,25 +341,15 @@ def test_much_that_comes_at_once_is_looked_at_in_turns_with_others(
 
 
 def test_much_audio_in_one_frame_is_decoded_in_turns_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = 0  # of the event loop between the first piece and the last
-    decoded: list[int] = []
-    accept = AudioDecoder.accept
-
-    def note_run(self: AudioDecoder, chunk: bytes) -> Any:
-        decoded.append(runs)
-        return accept(self, chunk)
+    decoded = Turns(monkeypatch, AudioDecoder, "accept")
 
     async def test() -> None:
-        nonlocal runs
         async with serving(max_backlog_seconds=20.0) as server, client(server) as connection:
             await connection.send('{"type": "start", "encoding": "mulaw", "sample_rate": 8000}')
             await connection.send(b"\xff" * 80_000)  # 10 s
-            while len(decoded) < 10:
-                runs += 1
-                await asyncio.sleep(0)
-        assert len(set(decoded)) == 10
+            await decoded.until(10)
+        assert len(set(decoded.of_calls)) == 10
 
-    monkeypatch.setattr(AudioDecoder, "accept", note_run)
     run(test)
 
 
