@@ -1,9 +1,9 @@
+import hmac
 import json
 import math
 import os
 import stat
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -63,19 +63,29 @@ def test_keys_are_told_apart_and_revoked(path: Path) -> None:
     keys.close_session(before)  # one that began before
 
 
-def test_a_key_is_hashed_and_not_compared_with_each_of_the_others(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Untouched(dict[str, object]):
-        def __iter__(self) -> Any:
-            raise AssertionError
-
-        values = items = __iter__
-
-    anna = add_key(path, "anna")
+def test_each_key_that_is_offered_is_compared_with_all_in_constant_time(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ["anna", "berta", "carla"]
+    offered = [add_key(path, name) for name in names]
     keys = ring(path)
-    monkeypatch.setattr(keys, "_usage", Untouched(keys._usage))
-    found = keys.find([anna, "nonsense"])
-    assert found is not None
-    assert found.name == "anna"
+    compared: list[tuple[str, str]] = []
+    compare_digest = hmac.compare_digest
+
+    def noting(one: str, other: str) -> bool:
+        compared.append((one, other))
+        return compare_digest(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", noting)
+    for text, name in zip(offered, names, strict=True):  # wherever it stands, and if it is none
+        compared.clear()
+        found = keys.find([text, "nonsense"])
+        assert found is not None
+        assert found.name == name
+        assert len(compared) == 2 * len(names)
+    compared.clear()
+    assert keys.find(["nonsense"]) is None
+    assert len(compared) == len(names)
 
 
 def test_sessions_are_limited_and_survive_a_reload(path: Path) -> None:
