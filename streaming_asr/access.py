@@ -16,9 +16,7 @@ SCHEMES = ("bearer", "token")  # of Authorization: everybody's, and Deepgram's
 KEY_SUBPROTOCOLS = ("bearer", "token")  # a browser sends its key as the subprotocol after one of these (Deepgram's way)
 OPENAI_SUBPROTOCOL = "openai-insecure-api-key."  # and the key, in one word (OpenAI's way)
 QUERY_PARAMETER = "token"
-MAX_OFFERED_KEYS = (
-    8  # each is compared with all keys for somebody who has not been let in: a client that tries all ways offers 4
-)
+MAX_OFFERED_KEYS = 8  # each is compared with all keys, for a stranger; a client that tries all ways offers 4
 
 
 class Headers(Protocol):
