@@ -43,11 +43,11 @@ class Aligner:
         if not words or not all(pronunciations):
             return ()
         spans = viterbi(self._log_probs(samples), pronunciations)
-        lookahead = self._model.config.lookahead_frames * FRAME_SHIFT_SECONDS
+        delay = self._model.config.delay_frames * FRAME_SHIFT_SECONDS
         limit = len(samples) / SAMPLE_RATE
 
         def seconds(output: int) -> float:
-            return max(0.0, min(limit, output * self._frame_seconds - lookahead))
+            return max(0.0, min(limit, output * self._frame_seconds - delay))
 
         return tuple(
             TimedWord(word, seconds(span.first), seconds(span.last + 1))

@@ -38,7 +38,7 @@ WATCH_SECONDS = 0.25  # from one look at a process to the next
 
 
 def convolution_shapes(config: ModelConfig, batch_size: int) -> list[tuple[int, int, int]]:
-    """(M, K, N) of the convolutions of one step as matrix products, with a row for each place they look at."""
+    """(M, K, N) of its convolutions as matrix products, with a row for each place they look at."""
     shapes = []
     frames, bins, inputs = config.window_frames, config.num_mel_bins, 1
     for _ in range(NUM_CONVOLUTIONS if config.channels else 0):
@@ -49,7 +49,7 @@ def convolution_shapes(config: ModelConfig, batch_size: int) -> list[tuple[int, 
 
 
 def gemm_shapes(config: ModelConfig, batch_size: int) -> list[tuple[int, int, int]]:
-    """(M, K, N) of every other matrix product that one step of ``batch_size`` streams cannot do without."""
+    """(M, K, N) of every other matrix product that one step of ``batch_size`` readings cannot do without."""
     size = config.hidden_size
     seen = config.window_frames * config.num_mel_bins
     for places, _, channels in convolution_shapes(config, 1):
@@ -73,8 +73,9 @@ def alternate(works: Sequence[Callable[[], object]], rounds: int, clock: Clock =
 
 def plain_products(config: ModelConfig, precision: Precision, batch_size: int) -> Callable[[], object]:
     """The matrix products of one step alone, each with weights of its own, in the precision it is served in."""
-    shapes = [(shape, "float32") for shape in convolution_shapes(config, batch_size)]
-    shapes += [(shape, precision) for shape in gemm_shapes(config, batch_size)]
+    rows = batch_size * config.phases
+    shapes = [(shape, "float32") for shape in convolution_shapes(config, rows)]
+    shapes += [(shape, precision) for shape in gemm_shapes(config, rows)]
     works = [(product(torch.randn(n, k), torch.zeros(n), own, 4.0), torch.randn(m, k)) for (m, k, n), own in shapes]
 
     def multiply() -> object:

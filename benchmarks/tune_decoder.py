@@ -30,11 +30,11 @@ from streaming_asr.recognizer import flush_silence
 from streaming_asr.recordings import find_recordings, read_samples
 
 
-def network_outputs(model: Network, samples: Samples) -> NDArray[np.float32]:
+def network_outputs(network: Network, samples: Samples) -> NDArray[np.float32]:
     """What the network makes of a whole recording, float32 [T, V]; as a stream that is finished gets it."""
-    frames = extract(np.concatenate((samples, flush_silence(model.config))))
-    frames = np.concatenate((frames, np.repeat(frames[-1:], -len(frames) % model.config.frames_per_step, axis=0)))
-    outputs: NDArray[np.float32] = model(torch.from_numpy(frames)[None], model.initial_state(1))[0][0].numpy()
+    frames = extract(np.concatenate((samples, flush_silence(network.config))))
+    frames = np.concatenate((frames, np.repeat(frames[-1:], -len(frames) % network.config.frames_per_step, axis=0)))
+    outputs: NDArray[np.float32] = network(torch.from_numpy(frames)[None], network.initial_state(1))[0][0].numpy()
     return outputs
 
 
@@ -46,13 +46,17 @@ def main() -> None:
     parser.add_argument("--lm", type=Path, help="take the LM from here instead")
     parser.add_argument("--lexicon", type=Path, help="take the lexicon from here instead")
     parser.add_argument("--precision", choices=get_args(Precision), default=best_precision(), help="of the network")
+    parser.add_argument(
+        "--phases", type=int, help="how often the network reads each stream (default: as the model says)"
+    )
     parser.add_argument("--limit", type=int, default=150)
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=V,V,…")
     options = parser.parse_args()
 
     recordings = find_recordings([options.folder])
     recordings = recordings[:: max(1, len(recordings) // options.limit)][: options.limit]
-    model = Network(load_model(options.acoustic or options.model), options.precision)
+    model = load_model(options.acoustic or options.model)
+    network = Network(model.with_phases(options.phases or model.config.phases), options.precision)
     lexicon = Lexicon.from_file(options.lexicon or options.model / LEXICON_FILE)
     ngram = NGram.load(options.lm or options.model / LM_FILE)
     tree = LexiconTree.build(lexicon, ngram.unigram_log_probs)
@@ -60,7 +64,7 @@ def main() -> None:
     for recording in recordings:
         samples = read_samples(recording.path)
         seconds += len(samples) / 16000
-        scores.append(network_outputs(model, samples))
+        scores.append(network_outputs(network, samples))
     manifest = options.model / MANIFEST_FILE
     base = json.loads(manifest.read_text()).get("decoder", {}) if manifest.exists() else {}
     grid = [(name, [json.loads(v) for v in values.split(",")]) for name, values in (s.split("=") for s in options.set)]

@@ -237,6 +237,13 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         metavar="JSON",
         help="decoder options, e.g. '{\"lm_weight\": 2.0}'",
     )
+    export.add_argument(
+        "--phases",
+        type=_count,
+        metavar="N",
+        help="how often the network reads each stream, each time 30 ms later in its steps; the readings are averaged "
+        "(default: once for each output frame of a step; 1 halves the network's work)",
+    )
     export.add_argument("--output", type=Path, required=True, metavar="DIR")
     return parser, serve
 
@@ -536,6 +543,7 @@ def _export_model(options: argparse.Namespace) -> int:
         punctuation=options.punctuation,
         g2p=options.g2p,
         decoder=options.decoder,
+        phases=options.phases,
     )
     return EXIT_OK
 

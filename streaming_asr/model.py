@@ -6,6 +6,10 @@ predictions keep the output fine enough for phones (multi-frame prediction: Vanh
 rate: Pundak and Sainath, Interspeech 2016). No step sees any audio after its own 60 ms; one with look-ahead names the
 sounds of ``lookahead_frames`` before.
 
+Where a step happens to begin matters to what it makes of a sound. A model of several ``phases`` reads each stream as
+often with the same weights, each time an output frame later in its steps, and averages the log-probabilities: an
+ensemble of one network, which has all readings of an output frame ``phases - 1`` output frames late.
+
 The state is an explicit value (`ModelState`); the module holds none. Must not know words, streams or sockets.
 """
 
@@ -13,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -25,7 +29,7 @@ from torch import Tensor, nn
 from .errors import ModelError
 from .features import FRAME_SHIFT_SECONDS, NUM_MEL_BINS
 from .manifest import MANIFEST_FILE, read_manifest, read_verified
-from .tokens import NUM_TOKENS
+from .tokens import BLANK, NUM_TOKENS
 
 Cell = Literal["lstm", "gru", "rnn"]
 _CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
@@ -38,6 +42,7 @@ _CELLS: dict[str, type[nn.LSTM] | type[nn.GRU] | type[nn.RNN]] = {
 MAX_LAYERS = 64
 NUM_CONVOLUTIONS = 3
 FREQUENCY_STRIDE = 1, 2  # time, frequency
+SURELY_NOT = -20.0  # log-probability of all but blank before the first sample
 FEWEST_FRAMES, FEWEST_BINS = 7, 15  # that these leave something of
 
 
@@ -53,6 +58,7 @@ class ModelConfig:
     lookahead_frames: int = 0  # how much older the sounds are that a step names than the frames that it gets
     channels: int = 0  # of the convolutions over what a step sees; 0: none
     outputs_per_step: int = 2  # output frames a step, 30 ms each
+    phases: int = 1  # readings of a stream, an output frame apart, that are averaged; outputs_per_step at most
     num_tokens: int = NUM_TOKENS
     num_mel_bins: int = NUM_MEL_BINS
 
@@ -68,6 +74,8 @@ class ModelConfig:
                 raise ModelError(f"{field.name} must be a whole number from {least} to 65536, not {value!r}")
         if self.lookahead_frames > self.context_frames:
             raise ModelError("lookahead_frames must not exceed context_frames: what a step names it must see")
+        if self.phases > self.outputs_per_step:
+            raise ModelError("phases must not exceed outputs_per_step: the readings would repeat themselves")
         if self.channels and (self.window_frames < FEWEST_FRAMES or self.num_mel_bins < FEWEST_BINS):
             raise ModelError(f"convolutions need {FEWEST_FRAMES} frames a step and {FEWEST_BINS} mel bins at least")
 
@@ -82,6 +90,16 @@ class ModelConfig:
         return self.frames_per_step // self.outputs_per_step
 
     @property
+    def phase_frames(self) -> int:
+        """Frames from the first reading of a stream to the last one."""
+        return (self.phases - 1) * self.frames_per_output
+
+    @property
+    def delay_frames(self) -> int:
+        """Frames that the first output of a step lies before the step's first frame."""
+        return self.lookahead_frames + self.phase_frames
+
+    @property
     def step_seconds(self) -> float:
         """Audio per step."""
         return self.frames_per_step * FRAME_SHIFT_SECONDS
@@ -93,11 +111,12 @@ class ModelConfig:
 
 
 class ModelState(NamedTuple):
-    """What one batch of streams carries from step to step. B streams, L layers, H hidden units, C context frames."""
+    """What one batch of streams carries from step to step. B streams, P phases, L layers, H hidden units."""
 
-    context: Tensor  # [B, C, 80] the last frames seen, normalized
-    hidden: Tensor  # [L, B, H]
-    cell: Tensor  # [L, B, H]; unused (zero) for GRU and plain RNN
+    context: Tensor  # [B, context_frames + phase_frames, 80] the last frames seen, normalized
+    hidden: Tensor  # [L, B, P * H]
+    cell: Tensor  # [L, B, P * H]; unused (zero) for GRU and plain RNN
+    held: Tensor  # [B, P - 1, V] sums of log-probabilities of output frames that not all phases have read yet
 
 
 class LockedDropout(nn.Module):
@@ -168,24 +187,48 @@ class AcousticModel(nn.Module):
         self.output = nn.Linear(size, config.outputs_per_step * config.num_tokens)
         self.dropout = LockedDropout(dropout)
 
+    def with_phases(self, phases: int) -> AcousticModel:
+        """The same weights, with so many readings of each stream. Raises `ModelError` if they cannot be that many."""
+        model = AcousticModel(replace(self.config, phases=phases))
+        model.load_state_dict(self.state_dict())
+        return model.eval().requires_grad_(False)
+
     def initial_state(self, batch_size: int) -> ModelState:
         """State before the first sample."""
         config, like = self.config, self.mean
-        shape = (config.num_layers, batch_size, config.hidden_size)
+        shape = (config.num_layers, batch_size, config.phases * config.hidden_size)
+        held = like.new_full((batch_size, config.phases - 1, config.num_tokens), SURELY_NOT)
+        held[..., BLANK] = 0.0
         return ModelState(
-            like.new_zeros(batch_size, config.context_frames, config.num_mel_bins),
+            like.new_zeros(batch_size, config.context_frames + config.phase_frames, config.num_mel_bins),
             like.new_zeros(shape),
             like.new_zeros(shape),
+            held,
         )
 
     def windows(self, frames: Tensor, state: ModelState) -> tuple[Tensor, Tensor]:
-        """What each step sees, normalized, [B, S, window * 80], and the next context; takes what `forward` does."""
+        """What each step sees, normalized, [B * P, S, window * 80], and the next context; takes what `forward` does."""
         config = self.config
         frames = (frames.to(self.mean.device) - self.mean) * self.inverse_stddev
         joined = torch.cat((state.context, frames), dim=1)
-        # [B, S, 80, window] -> [B, S, window * 80]
-        windows = joined.unfold(1, config.window_frames, config.frames_per_step).transpose(2, 3).flatten(2)
+        first_frames = range(config.phase_frames, -1, -config.frames_per_output)  # the later a phase, the older
+        phases = [joined[:, first:].unfold(1, config.window_frames, config.frames_per_step) for first in first_frames]
+        # [B, P, S, 80, window] -> [B * P, S, window * 80]
+        windows = torch.stack(phases, dim=1).transpose(3, 4).flatten(3).flatten(0, 1)
         return windows, joined[:, frames.shape[1] :]
+
+    def average(self, logits: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
+        """Of all phases' logits, [B * P, S * outputs_per_step, V], log-probabilities [B, S * outputs_per_step, V], and
+        what is to be held for the next step.
+        """
+        log_probs = logits.log_softmax(-1)
+        last = self.config.phases - 1
+        if not last:
+            return log_probs, held
+        total = nn.functional.pad(held, (0, 0, 0, log_probs.shape[1]))
+        for phase in range(last + 1):
+            total = total + nn.functional.pad(log_probs[phase :: last + 1], (0, 0, last - phase, phase))
+        return (total[:, :-last] / (last + 1)).log_softmax(-1), total[:, -last:]
 
     def forward(self, frames: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         """Steps all streams over the same number of steps, on the device of the weights, where the results stay.
@@ -198,18 +241,21 @@ class AcousticModel(nn.Module):
         seen = self.convolutions(windows) if self.convolutions else windows
         x = self.dropout(torch.relu(self.input_norm(self.input(seen))))
         hidden, cell = [], []
-        for index, (norm, layer) in enumerate(zip(self.norms, self.layers, strict=True)):
-            h = state.hidden[index : index + 1]
+        each_phase = (config.num_layers, 1, len(x), config.hidden_size)
+        states = zip(state.hidden.view(each_phase), state.cell.view(each_phase), strict=True)
+        for norm, layer, (h, c) in zip(self.norms, self.layers, states, strict=True):
             if config.cell == "lstm":
-                y, (h, c) = layer(x, (h, state.cell[index : index + 1]))
+                y, (h, c) = layer(x, (h, c))
             else:
                 y, h = layer(x, h)
-                c = state.cell[index : index + 1]
             hidden.append(h)
             cell.append(c)
             x = norm(x + self.dropout(y))
-        logits = self.output(x).view(len(x), -1, config.num_tokens)  # [B, S * outputs_per_step, V]
-        return logits.log_softmax(-1), ModelState(context, torch.cat(hidden), torch.cat(cell))
+        logits = self.output(x).view(len(x), -1, config.num_tokens)
+        log_probs, held = self.average(logits, state.held)
+        return log_probs, ModelState(
+            context, torch.cat(hidden).view(state.hidden.shape), torch.cat(cell).view(state.cell.shape), held
+        )
 
 
 WEIGHTS_FILE = "model.safetensors"

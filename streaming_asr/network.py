@@ -27,7 +27,7 @@ INPUT_RANGE = 18.0
 # Weights use 7 bits: AVX2 adds pairs of products of bytes in 16 bits, and 2 * 255 * 63 is the most that fits.
 WEIGHT_LEVELS = 63
 
-_Recorded = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
+_Recorded = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
 RECORDED_STREAMS = 3  # in the step that is recorded; any number works
 _multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
 
@@ -90,8 +90,8 @@ class Network:
         """Steps all streams: like `AcousticModel.forward`, shapes and all."""
         outputs = []
         for step in torch.split(frames.to(self._model.mean.device), self.config.frames_per_step, dim=1):
-            log_probs, context, hidden, cell = self._step(step, *state)
-            state = ModelState(context, hidden, cell)
+            log_probs, *parts = self._step(step, *state)
+            state = ModelState(*parts)
             outputs.append(log_probs)
         return torch.cat(outputs, dim=1), state
 
@@ -120,21 +120,27 @@ class _Step(nn.Module):
             self._layers.append(_Layer(model.config, layer, norm, (scale, shift), precision))
             scale, shift = norm.get_parameter("weight"), norm.get_parameter("bias")
 
-    def forward(self, frames: Tensor, context: Tensor, hidden: Tensor, cell: Tensor) -> tuple[Tensor, ...]:
+    def forward(
+        self, frames: Tensor, context: Tensor, hidden: Tensor, cell: Tensor, held: Tensor
+    ) -> tuple[Tensor, ...]:
         model, config = self._model, self._model.config
-        windows, context = model.windows(frames, ModelState(context, hidden, cell))
+        windows, context = model.windows(frames, ModelState(context, hidden, cell, held))
         seen = windows
         if model.convolutions is not None:  # of one image more: torch adds those of a single one in another order
             seen = model.convolutions(torch.cat((windows, windows[:1])))[:-1]
         x = torch.relu(model.input_norm(self._input(seen[:, 0])))
         normal = x / self._input_scale
         next_hidden, next_cell = [], []
-        for layer, h, c in zip(self._layers, hidden.unbind(), cell.unbind(), strict=True):
+        each_phase = (config.num_layers, -1, config.hidden_size)
+        states = zip(hidden.reshape(each_phase).unbind(), cell.reshape(each_phase).unbind(), strict=True)
+        for layer, (h, c) in zip(self._layers, states, strict=True):
             x, normal, h, c = layer(x, normal, h, c)
             next_hidden.append(h)
             next_cell.append(c)
         logits = self._output(x).unflatten(1, (config.outputs_per_step, config.num_tokens))
-        return logits.log_softmax(-1), context, torch.stack(next_hidden), torch.stack(next_cell)
+        log_probs, held = model.average(logits, held)
+        hidden, cell = torch.stack(next_hidden).view(hidden.shape), torch.stack(next_cell).view(cell.shape)
+        return log_probs, context, hidden, cell, held
 
 
 class _Layer(nn.Module):

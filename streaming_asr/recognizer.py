@@ -79,7 +79,7 @@ NOTHING_SAID = Hypothesis([], 0.0, 0, 1.0)
 
 def flush_silence(config: ModelConfig) -> Samples:
     """What follows the last sample of a stream, so that all its sounds are named."""
-    num_frames = FLUSH_FRAMES + config.lookahead_frames
+    num_frames = FLUSH_FRAMES + config.delay_frames
     return np.zeros(FRAME_LENGTH_SAMPLES + num_frames * FRAME_SHIFT_SAMPLES, np.float32)
 
 
@@ -122,7 +122,7 @@ class Recognizer:
         self.chunk_ms = round(1000 * model.config.step_seconds)
         self.frames_per_step = model.config.frames_per_step
         self.frames_per_output = model.config.frames_per_output
-        self.lookahead_frames = model.config.lookahead_frames
+        self.delay_frames = model.config.delay_frames
 
     @classmethod
     def load(
@@ -348,7 +348,7 @@ class Stream:
     def _restart_utterance(self) -> None:
         self.decoder_state = self._recognizer.decoder.start(self._bonus, self._overlay)
         self.hypothesis = NOTHING_SAID  # the decoder's best
-        self._decoder_origin = self._cursor - self._recognizer.lookahead_frames  # frame that the first output names
+        self._decoder_origin = self._cursor - self._recognizer.delay_frames  # frame that the first output names
         self._partial = PartialText(self._recognizer.partial_rule)
         self._in_speech = False
         self._shown: tuple[str, str] = ("", "")
@@ -429,7 +429,7 @@ class Stream:
         end = self._cursor + size
         for output, blank in enumerate(log_probs[:, BLANK].tolist(), -len(log_probs)):
             if blank < BLANK_WITH_TOKEN:
-                self._last_token = end - self._recognizer.lookahead_frames + self._recognizer.frames_per_output * output
+                self._last_token = end - self._recognizer.delay_frames + self._recognizer.frames_per_output * output
         self._drop(min(size, len(self._frames)))
         self._cursor = end
 

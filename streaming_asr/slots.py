@@ -15,7 +15,7 @@ from torch import Tensor
 from .model import ModelState
 
 FIRST_SLOTS = 16  # to begin with; twice as many whenever all are taken
-BATCH_DIMS = 0, 1, 1  # of a state's parts
+BATCH_DIMS = 0, 1, 1, 0  # of a state's parts
 
 
 class Slot:

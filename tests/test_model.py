@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -6,11 +7,13 @@ import torch
 
 from streaming_asr.errors import ModelError
 from streaming_asr.model import AcousticModel, Cell, ModelConfig, load_model, save_model
+from streaming_asr.tokens import BLANK
 
 
-def tiny(cell: Cell = "lstm") -> AcousticModel:
+def tiny(cell: Cell = "lstm", phases: int = 1) -> AcousticModel:
     torch.manual_seed(0)
-    model = AcousticModel(ModelConfig(cell=cell, num_layers=2, hidden_size=16)).eval().requires_grad_(False)
+    config = ModelConfig(cell=cell, num_layers=2, hidden_size=16, phases=phases)
+    model = AcousticModel(config).eval().requires_grad_(False)
     model.mean.fill_(5.0)
     model.inverse_stddev.fill_(0.3)
     return model
@@ -20,9 +23,10 @@ FRAMES = torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(1)) * 10
 
 
 @pytest.mark.parametrize("cell", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("phases", [1, 2])
 @pytest.mark.parametrize("steps", [1, 2, 3])
-def test_streaming_equals_offline(cell: Cell, steps: int) -> None:
-    model = tiny(cell)
+def test_streaming_equals_offline(cell: Cell, phases: int, steps: int) -> None:
+    model = tiny(cell, phases)
     whole, last = model(FRAMES, model.initial_state(3))
     state, parts = model.initial_state(3), []
     for first in range(0, 60, 6 * steps):
@@ -52,8 +56,23 @@ def test_streams_in_a_batch_do_not_touch_each_other() -> None:
     torch.testing.assert_close(together[1:2], alone, atol=1e-5, rtol=0)
 
 
-def test_log_probs_are_normalized() -> None:
-    model = tiny()
+def test_outputs_are_the_mean_of_readings_an_output_frame_apart() -> None:
+    config = ModelConfig(num_layers=2, hidden_size=16, outputs_per_step=3, phases=2)
+    torch.manual_seed(0)
+    averaged, once = AcousticModel(config).eval(), AcousticModel(dataclasses.replace(config, phases=1)).eval()
+    once.load_state_dict(averaged.state_dict())
+    got, _ = averaged(FRAMES, averaged.initial_state(3))
+    first, _ = once(FRAMES, once.initial_state(3))
+    silence = torch.zeros(3, config.frames_per_output, 80)  # as before the first sample
+    late, _ = once(torch.cat((silence, FRAMES), dim=1)[:, : FRAMES.shape[1]], once.initial_state(3))
+    assert config.delay_frames == config.frames_per_output == 2
+    torch.testing.assert_close(got[:, 1:], ((first[:, :-1] + late[:, 1:]) / 2).log_softmax(-1))
+    assert (got[:, 0].argmax(-1) == BLANK).all()  # nothing is heard before the first sample
+
+
+@pytest.mark.parametrize("phases", [1, 2])
+def test_log_probs_are_normalized(phases: int) -> None:
+    model = tiny(phases=phases)
     log_probs, _ = model(FRAMES, model.initial_state(3))
     torch.testing.assert_close(log_probs.exp().sum(-1), torch.ones(3, 20))
 
@@ -96,6 +115,8 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         {"hidden_size": 1.5},
         {"context_frames": 0},
         {"channels": -1},
+        {"phases": 0},
+        {"phases": 3},
         {"channels": 8, "frames_per_step": 3},
         {"channels": 8, "num_mel_bins": 14},
     ],

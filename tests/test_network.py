@@ -7,13 +7,13 @@ from streaming_asr.model import AcousticModel, Cell, ModelConfig
 from streaming_asr.network import Network, best_precision, find_device
 
 FRAMES = torch.rand(3, 60, 80, generator=torch.Generator().manual_seed(1)) * 10
-SHAPES: list[tuple[Cell, int]] = [("lstm", 0), ("gru", 0), ("rnn", 0), ("lstm", 32)]
+SHAPES: list[tuple[Cell, int, int]] = [("lstm", 0, 1), ("gru", 0, 1), ("rnn", 0, 1), ("lstm", 32, 1), ("lstm", 32, 2)]
 needs_int8 = pytest.mark.skipif(best_precision() != "int8", reason="this processor has no fast 8-bit products")
 
 
-def tiny(cell: Cell, channels: int = 0) -> AcousticModel:
+def tiny(cell: Cell, channels: int = 0, phases: int = 1) -> AcousticModel:
     torch.manual_seed(0)
-    config = ModelConfig(cell=cell, num_layers=2, hidden_size=48, channels=channels)
+    config = ModelConfig(cell=cell, num_layers=2, hidden_size=48, channels=channels, phases=phases)
     model = AcousticModel(config).eval().requires_grad_(False)
     model.mean.fill_(5.0)
     model.inverse_stddev.fill_(0.3)
@@ -23,10 +23,10 @@ def tiny(cell: Cell, channels: int = 0) -> AcousticModel:
     return model
 
 
-@pytest.mark.parametrize(("cell", "channels"), SHAPES)
+@pytest.mark.parametrize(("cell", "channels", "phases"), SHAPES)
 @pytest.mark.parametrize("steps", [1, 3, 10])
-def test_it_computes_what_was_trained_under_any_chunking(cell: Cell, channels: int, steps: int) -> None:
-    model = tiny(cell, channels)
+def test_it_computes_what_was_trained_under_any_chunking(cell: Cell, channels: int, phases: int, steps: int) -> None:
+    model = tiny(cell, channels, phases)
     expected, last = model(FRAMES, model.initial_state(3))
     served = Network(model)
     state, parts = served.initial_state(3), []
@@ -39,9 +39,9 @@ def test_it_computes_what_was_trained_under_any_chunking(cell: Cell, channels: i
 
 
 @needs_int8
-@pytest.mark.parametrize(("cell", "channels"), SHAPES)
-def test_int8_is_close(cell: Cell, channels: int) -> None:
-    model = tiny(cell, channels)
+@pytest.mark.parametrize(("cell", "channels", "phases"), SHAPES)
+def test_int8_is_close(cell: Cell, channels: int, phases: int) -> None:
+    model = tiny(cell, channels, phases)
     expected, _ = model(FRAMES, model.initial_state(3))
     found, _ = Network(model, "int8")(FRAMES, model.initial_state(3))
     divergence = (expected.exp() * (expected - found)).sum(-1).mean()
@@ -68,9 +68,9 @@ def test_a_second_digit_is_worth_a_hundred_times_the_first() -> None:
 
 
 @needs_int8
-@pytest.mark.parametrize(("cell", "channels"), SHAPES)
-def test_int8_gives_a_stream_the_same_bits_in_any_company(cell: Cell, channels: int) -> None:
-    served = Network(tiny(cell, channels), "int8")
+@pytest.mark.parametrize(("cell", "channels", "phases"), SHAPES)
+def test_int8_gives_a_stream_the_same_bits_in_any_company(cell: Cell, channels: int, phases: int) -> None:
+    served = Network(tiny(cell, channels, phases), "int8")
     many = torch.cat((FRAMES, FRAMES * 100, FRAMES - 3, FRAMES.flip(1)))
     together, state = served(many, served.initial_state(12))
     for first, last in [*((alone, alone + 1) for alone in range(12)), (3, 5), (4, 11)]:

@@ -108,7 +108,7 @@ def test_words_are_dated_back_by_the_look_ahead(recognizer: Recognizer, monkeypa
     expected = [word for final in finals(run(recognizer, SPEECH, 960)) for word in final.words]
     config = dataclasses.replace(recognizer.model.config, lookahead_frames=3)
     monkeypatch.setattr(recognizer.model, "config", config)
-    monkeypatch.setattr(recognizer, "lookahead_frames", 3)
+    monkeypatch.setattr(recognizer, "delay_frames", 3)
     got = [word for final in finals(run(recognizer, SPEECH, 960)) for word in final.words]
     assert [word.word for word in got] == [word.word for word in expected]
     assert [word.start for word in got] == pytest.approx([word.start - 0.03 for word in expected])

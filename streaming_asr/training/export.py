@@ -24,15 +24,18 @@ def export_model(
     punctuation: Path | None = None,
     g2p: Path | None = None,
     decoder: dict[str, Any] | None = None,
+    phases: int | None = None,
 ) -> None:
     """Writes ``output``: weights, lexicon, LM, and a manifest with the decoder's options and every file's SHA-256.
 
     Without ``punctuation``, a `formatting.punctuation.Punctuator`, finals get figures, but neither marks nor capitals;
-    without ``g2p``, a `g2p.G2P`, hotwords that the lexicon lacks are not heard.
+    without ``g2p``, a `g2p.G2P`, hotwords that the lexicon lacks are not heard. ``phases`` is how often the network
+    reads each stream (see `model`), as often as it can if None.
     The folder is loaded once before this returns, so that what is exported is known to serve. Raises `ModelError` or
     `InputError`, naming the file that does not fit.
     """
-    save_model(load_model(acoustic), output)
+    model = load_model(acoustic)
+    save_model(model.with_phases(phases or model.config.outputs_per_step), output)
     sources = {LEXICON_FILE: lexicon, LM_FILE: lm}
     if punctuation is not None:
         sources[PUNCTUATION_FILE] = punctuation

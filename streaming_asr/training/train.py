@@ -359,7 +359,7 @@ def train(
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend, timeout=timedelta(days=1))  # extracting features takes hours
     pronunciations = read_pronunciations(lexicon)
-    model = load_model(init) if init else None
+    model = load_model(init).with_phases(1) if init else None  # whose outputs are not late
     shape = settings.model
     distortion_seed = settings.seed if settings.augmentation.distorted else None
     with _first_process_first():  # it fills the caches that the others read

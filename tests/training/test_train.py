@@ -89,6 +89,7 @@ def test_it_learns_exports_and_recognizes(corpus: Path, tmp_path: Path) -> None:
     )
     recognizer = Recognizer.load(exported)
     assert recognizer.name == "chords"
+    assert recognizer.model.config.phases == recognizer.model.config.outputs_per_step == 2
     recording = find_recordings([corpus / "audio"])[0]
     events = (stream := recognizer.stream()).accept(read_samples(recording.path)) + stream.finish()
     text = " ".join(event.text for event in events if isinstance(event, Final))
