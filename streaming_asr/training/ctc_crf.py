@@ -1,15 +1,16 @@
-"""Owns the training objective: CTC-CRF, CTC against a phone-bigram denominator (Xiang and Ou, arXiv 1911.08747).
+"""Owns the training objective: CTC-CRF, CTC against a phone-trigram denominator (Xiang and Ou, arXiv 1911.08747).
 
-A label sequence's score is the sum over its CTC alignments of the frame log-probabilities, plus the bigram's
+A label sequence's score is the sum over its CTC alignments of the frame log-probabilities, plus the trigram's
 log-probability of the sequence; the denominator sums the same over every label sequence:
-``loss = -log score(reference) + log Z``. The reference's bigram score is a constant and left out. Knows neither the
+``loss = -log score(reference) + log Z``. The reference's trigram score is a constant and left out. Knows neither the
 model nor the data.
 
-The CTC topology over a bigram needs two values a label: ``N[c]``, the last frame was label c, and ``K[b]``, the last
-frame was blank after label b. Index 0 stands for "no label yet", which only blanks can have produced.
+The CTC topology over a trigram needs two values for each pair of labels that a sequence can end with: ``N[b, c]``, the
+last frame was label c, and ``K[b, c]``, the last frame was blank after c; b is the label before c. Index 0 stands for
+"no label yet", which only blanks can have produced.
 
-    N'[c] = y[c] (sum_b K[b] P(c|b) + sum_{b != c} N[b] P(c|b) + N[c])
-    K'[b] = y[blank] (N[b] + K[b])
+    N'[b, c] = y[c] (sum_a K[a, b] P(c|a, b) + (b != c) sum_a N[a, b] P(c|a, b) + N[b, c])
+    K'[b, c] = y[blank] (N[b, c] + K[b, c])
 
 Both recursions are rescaled at each frame. The gradient is the difference of label posteriors, so the recursions are
 run outside autograd.
@@ -29,70 +30,83 @@ from torch.nn import functional
 from ..tokens import BLANK
 
 
-def estimate_bigram(sequences: Iterable[Sequence[int]], num_tokens: int, smoothing: float = 0.5) -> Tensor:
-    """Add-``smoothing`` bigram of label sequences.
+def estimate_trigram(sequences: Iterable[Sequence[int]], num_tokens: int, smoothing: float = 8.0) -> Tensor:
+    """Trigram of label sequences; what was seen counts against ``smoothing`` draws from the bigram.
 
-    Returns float32 [V, V]: row b, column c is P(c | b). Row 0 is the start of a sequence, column 0 its end.
+    The bigram in turn counts against ``smoothing`` draws from the unigram, and that one has half a count added.
+    Returns float32 [V, V, V]: element a, b, c is P(c | a, b). Index 0 is what is before a sequence as a or b, and its
+    end as c.
     """
-    counts = torch.full((num_tokens, num_tokens), smoothing)
+    triples = torch.zeros(num_tokens, num_tokens, num_tokens)
     for sequence in sequences:
-        ids = torch.tensor([0, *sequence, 0])
-        counts.index_put_((ids[:-1], ids[1:]), torch.ones(len(ids) - 1), accumulate=True)
-    return counts / counts.sum(1, keepdim=True)
+        ids = torch.tensor([0, 0, *sequence, 0])
+        triples.index_put_((ids[:-2], ids[1:-1], ids[2:]), torch.ones(len(ids) - 2), accumulate=True)
+    pairs = triples.sum(0)
+    estimate = pairs.sum(0) + 0.5
+    estimate = estimate / estimate.sum()
+    for counts in (pairs, triples):
+        estimate = (counts + smoothing * estimate) / (counts.sum(-1, keepdim=True) + smoothing)
+    return estimate
 
 
-def _log_partition(log_probs: Tensor, lengths: Tensor, bigram: Tensor) -> tuple[Tensor, Tensor]:
+def _log_partition(log_probs: Tensor, lengths: Tensor, trigram: Tensor) -> tuple[Tensor, Tensor]:
     """log Z and its gradient by the log-probabilities.
 
-    log_probs: float32 [T, B, V]; lengths: int64 [B]; bigram: float32 [V, V].
+    log_probs: float32 [T, B, V]; lengths: int64 [B]; trigram: float32 [V, V, V].
     Returns float32 [B] and float32 [T, B, V] (label posteriors under the denominator; zero past each length).
     """
-    num_frames, num_streams, _ = log_probs.shape
+    num_frames, num_streams, num_tokens = log_probs.shape
     inside = torch.arange(num_frames, device=log_probs.device)[:, None] < lengths  # [T, B]
     y = log_probs.exp()
     # Past the end every frame is a certain blank: it moves mass from N to K, which the end treats alike.
     blank = torch.where(inside, y[..., BLANK], 1.0)[..., None]  # [T, B, 1]
     labels = torch.where(inside[..., None], y, 0.0)
     labels[..., BLANK] = 0.0
-    arcs = bigram.clone()
-    arcs[:, 0] = 0.0
-    stay = 1.0 - arcs.diagonal()  # N[c] -> N[c] replaces, not adds to, the bigram's own c after c
-    end = bigram[:, 0]
+    labels = labels.transpose(1, 2).unsqueeze(-1).contiguous()  # [T, V, B, 1]
+    # All that is kept of pairs is [b, B, a]: the last label first, so that a step is V products of [B, V] and [V, V].
+    arcs = trigram.transpose(0, 1).clone()  # [b, a, c]
+    end = arcs[..., :1].transpose(1, 2).clone()  # [b, 1, a]
+    arcs[..., 0] = 0.0
+    again = arcs.diagonal(dim1=0, dim2=2).t().unsqueeze(1).contiguous()  # [b, 1, a]: b after b, through a blank only
+    arcs.diagonal(dim1=0, dim2=2).zero_()
+    arcs_t = arcs.transpose(1, 2).contiguous()
 
-    n = torch.zeros_like(y)  # alpha at each frame, [T, B, V]
-    k = torch.zeros_like(y)
+    n = y.new_empty(num_frames, num_tokens, num_streams, num_tokens)  # alpha at each frame
+    k = torch.empty_like(n)
     scales = y.new_zeros(num_frames, num_streams, 1)
-    previous_n = y.new_zeros(y.shape[1:])
+    previous_n = torch.zeros_like(n[0])
     previous_k = torch.zeros_like(previous_n)
-    previous_k[:, 0] = 1.0
+    previous_k[0, :, 0] = 1.0
     for t in range(num_frames):
         total = previous_n + previous_k
-        new_n = labels[t] * torch.addcmul(total @ arcs, previous_n, stay)
+        new = torch.bmm(total, arcs)  # [b, B, c]
+        new.diagonal(dim1=0, dim2=2).add_((previous_k * again).sum(2).t())
+        new_n = labels[t] * (new.transpose(0, 2) + previous_n)
         new_k = blank[t] * total
-        scale = new_n.sum(1, keepdim=True) + new_k.sum(1, keepdim=True)
-        n[t], k[t], scales[t] = new_n / scale, new_k / scale, scale
-        previous_n, previous_k = n[t], k[t]
-    final = (previous_n + previous_k) @ end  # [B]
-    log_z = scales.log().sum((0, 2)) + final.log()
+        scales[t] = 1 / (new_n + new_k).sum((0, 2))[:, None]
+        previous_n = torch.mul(new_n, scales[t], out=n[t])
+        previous_k = torch.mul(new_k, scales[t], out=k[t])
+    final = ((previous_n + previous_k) * end).sum((0, 2))  # [B]
+    log_z = final.log() - scales.log().sum((0, 2))
 
-    beta_n = end.expand(num_streams, -1) / final[:, None]
+    beta_n = end / final[:, None]
     beta_k = beta_n
     posteriors = torch.empty_like(y)
-    arcs_t = arcs.t().contiguous()
     for t in range(num_frames - 1, -1, -1):
-        posteriors[t] = n[t] * beta_n
-        posteriors[t, :, BLANK] = (k[t] * beta_k).sum(1)
-        emitted = labels[t] * beta_n
-        beta_k = torch.addcmul(emitted @ arcs_t, blank[t], beta_k)
-        beta_n = torch.addcmul(beta_k, emitted, stay)
-        beta_k, beta_n = beta_k / scales[t], beta_n / scales[t]
+        posteriors[t] = (n[t] * beta_n).sum(2).t()
+        posteriors[t, :, BLANK] = (k[t] * beta_k).sum((0, 2))
+        emitted = labels[t] * beta_n  # [c, B, b]
+        by_last = emitted.transpose(0, 2).contiguous()  # [b, B, c]
+        beta = torch.addcmul(torch.bmm(by_last, arcs_t), blank[t], beta_k)  # [b, B, a]
+        beta_n = (beta + emitted) * scales[t]
+        beta_k = torch.addcmul(beta, again, by_last.diagonal(dim1=0, dim2=2).t().unsqueeze(-1)) * scales[t]
     return log_z, torch.where(inside[..., None], posteriors, 0.0)
 
 
 class _LogPartition(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, log_probs: Tensor, lengths: Tensor, bigram: Tensor) -> Tensor:
-        log_z, posteriors = _log_partition(log_probs, lengths, bigram)
+    def forward(ctx: Any, log_probs: Tensor, lengths: Tensor, trigram: Tensor) -> Tensor:
+        log_z, posteriors = _log_partition(log_probs, lengths, trigram)
         ctx.save_for_backward(posteriors)
         return log_z
 
@@ -102,13 +116,13 @@ class _LogPartition(torch.autograd.Function):
         return posteriors * grad[None, :, None], None, None
 
 
-def log_partition(log_probs: Tensor, lengths: Tensor, bigram: Tensor) -> Tensor:
-    """log Z of the CTC topology over a bigram.
+def log_partition(log_probs: Tensor, lengths: Tensor, trigram: Tensor) -> Tensor:
+    """log Z of the CTC topology over a trigram.
 
-    log_probs: float32 [T, B, V], log-softmax outputs; lengths: int64 [B], frames of each; bigram: float32 [V, V].
+    log_probs: float32 [T, B, V], log-softmax outputs; lengths: int64 [B], frames of each; trigram: float32 [V, V, V].
     Returns float32 [B], differentiable by ``log_probs``.
     """
-    result: Tensor = _LogPartition.apply(log_probs, lengths, bigram)  # type: ignore[no-untyped-call]
+    result: Tensor = _LogPartition.apply(log_probs, lengths, trigram)  # type: ignore[no-untyped-call]
     return result
 
 
@@ -117,13 +131,13 @@ def ctc_crf_loss(
     lengths: Tensor,
     targets: Tensor,
     target_lengths: Tensor,
-    bigram: Tensor,
+    trigram: Tensor,
     denominator_scale: float,
     ctc_scale: float = 0.05,
 ) -> Tensor:
     """Loss of each sequence: ``(denominator_scale + ctc_scale) * CTC + denominator_scale * log Z``.
 
-    log_probs: float32 [T, B, V]; targets: int64 [B, U], padded; bigram: float32 [V, V].
+    log_probs: float32 [T, B, V]; targets: int64 [B, U], padded; trigram: float32 [V, V, V].
     ``denominator_scale`` 0 with ``ctc_scale`` 1 is plain CTC. Returns float32 [B]; a sequence that is too short for
     its labels has no alignment and costs nothing.
     """
@@ -132,7 +146,7 @@ def ctc_crf_loss(
     )
     loss = (denominator_scale + ctc_scale) * ctc
     if denominator_scale:
-        loss = loss + denominator_scale * torch.where(ctc > 0, log_partition(log_probs, lengths, bigram), 0.0)
+        loss = loss + denominator_scale * torch.where(ctc > 0, log_partition(log_probs, lengths, trigram), 0.0)
     return loss
 
 

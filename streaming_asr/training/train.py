@@ -30,7 +30,7 @@ from ..errors import InputError
 from ..manifest import read_manifest
 from ..model import AcousticModel, ModelConfig, load_model, save_model
 from ..tokens import NUM_TOKENS
-from .ctc_crf import consistency_loss, ctc_crf_loss, estimate_bigram
+from .ctc_crf import consistency_loss, ctc_crf_loss, estimate_trigram
 from .data import NO_AUGMENTATION, Augmentation, length_buckets
 from .dataset import Batch, DataSet, read_pronunciations
 from .front_end import with_convolutions
@@ -128,7 +128,7 @@ class Trainer:
             self.model.load_state_dict(init.state_dict())
         self.model.to(self.device)
         self.average = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
-        self.bigram = estimate_bigram([t for t in (train.targets[i] for i in train.indices) if t], NUM_TOKENS).to(
+        self.trigram = estimate_trigram([t for t in (train.targets[i] for i in train.indices) if t], NUM_TOKENS).to(
             self.device
         )
         matrices = [p for p in self.model.parameters() if p.ndim > 1]
@@ -201,7 +201,7 @@ class Trainer:
         lengths = (batch.num_frames // self.config.model.frames_per_output).to(device)
         loss = ctc_crf_loss(
             log_probs.float().transpose(0, 1), lengths, batch.targets.to(device), batch.target_lengths.to(device),
-            self.bigram, 1.0 if crf else 0.0, self.config.ctc_scale if crf else 1.0,
+            self.trigram, 1.0 if crf else 0.0, self.config.ctc_scale if crf else 1.0,
         )  # fmt: skip
         total = loss.sum()
         if batch.num_views == 2:

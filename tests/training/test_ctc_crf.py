@@ -3,10 +3,10 @@ import itertools
 import pytest
 import torch
 
-from streaming_asr.training.ctc_crf import consistency_loss, ctc_crf_loss, estimate_bigram, log_partition
+from streaming_asr.training.ctc_crf import consistency_loss, ctc_crf_loss, estimate_trigram, log_partition
 
 NUM_TOKENS, NUM_FRAMES = 3, 5
-BIGRAM = estimate_bigram([[1, 2, 1], [2, 2], [1]], NUM_TOKENS)
+TRIGRAM = estimate_trigram([[1, 2, 1], [2, 2], [1]], NUM_TOKENS)
 
 
 def log_probs() -> torch.Tensor:
@@ -19,15 +19,15 @@ def labels(path: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def brute_force(scores: torch.Tensor, only: tuple[int, ...] | None = None) -> torch.Tensor:
-    """log of the sum over all frame paths (of one label sequence, if given) of acoustic times bigram score."""
+    """log of the sum over all frame paths (of one label sequence, if given) of acoustic times trigram score."""
     total = torch.zeros(())
     for path in itertools.product(range(NUM_TOKENS), repeat=len(scores)):
         sequence = labels(path)
         if only is not None and sequence != only:
             continue
         lm = 1.0
-        for a, b in itertools.pairwise((0, *sequence, 0)):
-            lm = lm * float(BIGRAM[a, b])
+        for a, b, c in zip((0, 0, *sequence), (0, *sequence), (*sequence, 0), strict=False):
+            lm = lm * float(TRIGRAM[a, b, c])
         total = total + sum(scores[t, token] for t, token in enumerate(path)).exp() * (1.0 if only else lm)  # type: ignore[union-attr]
     return total.log()
 
@@ -35,7 +35,7 @@ def brute_force(scores: torch.Tensor, only: tuple[int, ...] | None = None) -> to
 def test_partition_and_gradient_equal_enumeration() -> None:
     scores = log_probs()
     lengths = torch.tensor([5, 3, 1])
-    partition = log_partition(scores, lengths, BIGRAM)
+    partition = log_partition(scores, lengths, TRIGRAM)
     for stream, length in enumerate(lengths.tolist()):
         expected = brute_force(scores[:length, stream])
         assert partition[stream].item() == pytest.approx(expected.item(), abs=1e-5)
@@ -48,7 +48,7 @@ def test_loss_equals_enumeration() -> None:
     scores = log_probs()
     targets, target_lengths = torch.tensor([[1, 2], [2, 0], [1, 0]]), torch.tensor([2, 1, 1])
     lengths = torch.tensor([5, 4, 2])
-    loss = ctc_crf_loss(scores, lengths, targets, target_lengths, BIGRAM, 1.0, 0.05)
+    loss = ctc_crf_loss(scores, lengths, targets, target_lengths, TRIGRAM, 1.0, 0.05)
     for stream, length in enumerate(lengths.tolist()):
         part = scores[:length, stream]
         sequence = tuple(targets[stream, : target_lengths[stream]].tolist())
@@ -58,21 +58,22 @@ def test_loss_equals_enumeration() -> None:
 
 def test_a_sequence_too_short_for_its_labels_costs_nothing() -> None:
     scores = log_probs()
-    loss = ctc_crf_loss(scores[:, :1], torch.tensor([1]), torch.tensor([[1, 2]]), torch.tensor([2]), BIGRAM, 1.0)
+    loss = ctc_crf_loss(scores[:, :1], torch.tensor([1]), torch.tensor([[1, 2]]), torch.tensor([2]), TRIGRAM, 1.0)
     loss.sum().backward()
     assert loss.item() == 0.0
     assert scores.grad is not None
     assert not scores.grad.any()
 
 
-def test_bigram_rows_are_distributions() -> None:
-    torch.testing.assert_close(BIGRAM.sum(1), torch.ones(NUM_TOKENS))
-    assert BIGRAM[0, 1] > BIGRAM[0, 2] > BIGRAM[0, 0]
+def test_trigram_rows_are_distributions() -> None:
+    torch.testing.assert_close(TRIGRAM.sum(2), torch.ones(NUM_TOKENS, NUM_TOKENS))
+    assert TRIGRAM[0, 0, 1] > TRIGRAM[0, 0, 2] > TRIGRAM[0, 0, 0]  # two begin with 1, one with 2, none is empty
+    assert TRIGRAM[1, 2, 1] > TRIGRAM[2, 2, 1]  # as seen; after another label it is less likely
 
 
 def test_long_sequences_neither_overflow_nor_vanish() -> None:
     scores = (20 * torch.randn(2000, 2, NUM_TOKENS)).log_softmax(-1).requires_grad_()
-    partition = log_partition(scores, torch.tensor([2000, 1500]), BIGRAM)
+    partition = log_partition(scores, torch.tensor([2000, 1500]), TRIGRAM)
     partition.sum().backward()
     assert torch.isfinite(partition).all()
     assert scores.grad is not None
