@@ -106,7 +106,7 @@ class Recognizer:
     ) -> None:
         """``version`` tells models of one name apart, as for a calibration that is kept."""
         self.name = name
-        self._subject = f"{name} {version} with {decoder.options} by streaming_asr {__version__}"
+        self._subject = f"{name} {version}, {model.config}, {decoder.options}, streaming_asr {__version__}"
         self.g2p = g2p  # says how hotwords sound that the lexicon lacks
         self.formatter = formatter or Formatter()
         self.language = "en"

@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streaming_asr import hotwords
+from streaming_asr.admission import StepCost
 from streaming_asr.decoder import Decoder, DecoderOptions
 from streaming_asr.errors import InputError
 from streaming_asr.features import Samples
@@ -120,6 +121,36 @@ def test_chunking_changes_nothing(recognizer: Recognizer, size: int) -> None:
     samples = SPEECH if size > 1 else SPEECH[8000:24000]
     expected = run(recognizer, samples, 960)
     assert finals(run(recognizer, samples, size)) == finals(expected)
+
+
+@pytest.fixture
+def twice(recognizer: Recognizer) -> Recognizer:
+    """The same, read twice."""
+    assert isinstance(recognizer.model, AcousticModel)
+    lexicon = Lexicon.from_text("".join(f"{word}\t{phones}\n" for word, phones in WORDS.items()))
+    return Recognizer("tiny", recognizer.model.with_phases(2), lexicon, recognizer.decoder)
+
+
+@pytest.mark.parametrize("size", [161, 1200, len(SPEECH)])
+def test_chunking_changes_nothing_where_streams_are_read_twice(twice: Recognizer, size: int) -> None:
+    expected = finals(run(twice, SPEECH, 960))
+    assert sum(len(final.words) for final in expected) > 5
+    assert finals(run(twice, SPEECH, size)) == expected
+
+
+def test_a_calibration_is_kept_for_one_network(
+    recognizer: Recognizer, twice: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[object] = []
+
+    def measure(model: object, decoder: object) -> StepCost:
+        measured.append(model)
+        return StepCost(0.001, 0.001, 0.06)
+
+    monkeypatch.setattr("streaming_asr.recognizer.measure_step", measure)
+    for each in (recognizer, recognizer, twice, twice):
+        each.step_cost(tmp_path / "calibration.json")
+    assert measured == [recognizer.model, twice.model]
 
 
 @settings(max_examples=15, deadline=None)
