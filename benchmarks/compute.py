@@ -37,27 +37,27 @@ GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 WATCH_SECONDS = 0.25  # from one look at a process to the next
 
 
-def convolution_shapes(config: ModelConfig, batch_size: int) -> list[tuple[int, int, int]]:
-    """(M, K, N) of its convolutions as matrix products, with a row for each place they look at."""
+def convolution_shapes(config: ModelConfig, num_windows: int) -> list[tuple[int, int, int]]:
+    """(M, K, N) of the convolutions over ``num_windows`` as matrix products, with a row for each place they look at."""
     shapes = []
     frames, bins, inputs = config.window_frames, config.num_mel_bins, 1
     for _ in range(NUM_CONVOLUTIONS if config.channels else 0):
         frames, bins = frames - 2, (bins - 1) // 2
-        shapes.append((batch_size * frames * bins, 9 * inputs, config.channels))
+        shapes.append((num_windows * frames * bins, 9 * inputs, config.channels))
         inputs = config.channels
     return shapes
 
 
-def gemm_shapes(config: ModelConfig, batch_size: int) -> list[tuple[int, int, int]]:
-    """(M, K, N) of every other matrix product that one step of ``batch_size`` readings cannot do without."""
+def gemm_shapes(config: ModelConfig, num_windows: int) -> list[tuple[int, int, int]]:
+    """(M, K, N) of every other matrix product that one step cannot do without which sees ``num_windows``."""
     size = config.hidden_size
     seen = config.window_frames * config.num_mel_bins
     for places, _, channels in convolution_shapes(config, 1):
         seen = places * channels
     gates = GATES[config.cell] * size
-    recurrent = (batch_size, size, gates)
-    output = (batch_size, size, config.outputs_per_step * config.num_tokens)
-    return [(batch_size, seen, size), *[recurrent] * (2 * config.num_layers), output]
+    recurrent = (num_windows, size, gates)
+    output = (num_windows, size, config.outputs_per_step * config.num_tokens)
+    return [(num_windows, seen, size), *[recurrent] * (2 * config.num_layers), output]
 
 
 def alternate(works: Sequence[Callable[[], object]], rounds: int, clock: Clock = time.perf_counter) -> list[float]:
@@ -73,9 +73,9 @@ def alternate(works: Sequence[Callable[[], object]], rounds: int, clock: Clock =
 
 def plain_products(config: ModelConfig, precision: Precision, batch_size: int) -> Callable[[], object]:
     """The matrix products of one step alone, each with weights of its own, in the precision it is served in."""
-    rows = batch_size * config.phases
-    shapes = [(shape, "float32") for shape in convolution_shapes(config, rows)]
-    shapes += [(shape, precision) for shape in gemm_shapes(config, rows)]
+    num_windows = batch_size * config.phases
+    shapes = [(shape, "float32") for shape in convolution_shapes(config, num_windows)]
+    shapes += [(shape, precision) for shape in gemm_shapes(config, num_windows)]
     works = [(product(torch.randn(n, k), torch.zeros(n), own, 4.0), torch.randn(m, k)) for (m, k, n), own in shapes]
 
     def multiply() -> object:

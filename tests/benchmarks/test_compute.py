@@ -13,6 +13,7 @@ from benchmarks.compute import (
     cores,
     gemm_shapes,
     parse_stat,
+    plain_products,
     play_in_process,
     slope,
     throughput_against_gemm,
@@ -36,6 +37,13 @@ def test_the_products_of_a_step_are_those_of_its_weights(cell: Cell, channels: i
     assert sum(k * n for _, k, n in convolutions) == sum(p.numel() for p in parameters if p.dim() == 4)
     assert {m for m, _, _ in shapes} == {4}
     assert [m for m, _, _ in convolutions] == ([4 * 7 * 39, 4 * 5 * 19, 4 * 3 * 9] if channels else [])
+
+
+def test_the_products_of_a_step_are_those_of_every_reading() -> None:
+    config = ModelConfig(num_layers=1, hidden_size=8, phases=2)
+    products = plain_products(config, "float32", 4)()
+    assert isinstance(products, list)
+    assert {len(product) for product in products} == {8}
 
 
 def test_the_shortest_time_counts() -> None:
