@@ -20,7 +20,7 @@ Beside it: consistency (CR-CTC, Yao et al., arXiv 2410.05101), what two views of
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -122,8 +122,8 @@ def log_partition(log_probs: Tensor, lengths: Tensor, trigram: Tensor) -> Tensor
     log_probs: float32 [T, B, V], log-softmax outputs; lengths: int64 [B], frames of each; trigram: float32 [V, V, V].
     Returns float32 [B], differentiable by ``log_probs``.
     """
-    result: Tensor = _LogPartition.apply(log_probs, lengths, trigram)  # type: ignore[no-untyped-call]
-    return result
+    apply: Callable[[Tensor, Tensor, Tensor], Tensor] = _LogPartition.apply
+    return apply(log_probs, lengths, trigram)
 
 
 def ctc_crf_loss(
