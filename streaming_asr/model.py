@@ -213,8 +213,8 @@ class AcousticModel(nn.Module):
         joined = torch.cat((state.context, frames), dim=1)
         first_frames = range(config.phase_frames, -1, -config.frames_per_output)  # the later a phase, the older
         phases = [joined[:, first:].unfold(1, config.window_frames, config.frames_per_step) for first in first_frames]
-        # [B, P, S, 80, window] -> [B * P, S, window * 80]
-        windows = torch.stack(phases, dim=1).transpose(3, 4).flatten(3).flatten(0, 1)
+        # each [B, S, 80, window] -> [B, P, S, window, 80] -> [B * P, S, window * 80]
+        windows = torch.stack([phase.transpose(2, 3) for phase in phases], dim=1).flatten(3).flatten(0, 1)
         return windows, joined[:, frames.shape[1] :]
 
     def average(self, logits: Tensor, held: Tensor) -> tuple[Tensor, Tensor]:
