@@ -80,6 +80,13 @@ class Batch:
     target_lengths: Tensor
     num_views: int = 1
 
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device."""
+        return Batch(
+            self.frames.to(device), self.num_frames.to(device), self.targets.to(device),
+            self.target_lengths.to(device), self.num_views,
+        )  # fmt: skip
+
 
 class Cut(NamedTuple):
     """A frame of a recording in a pause, and how many phones of its target were said before."""

@@ -8,6 +8,7 @@ checkpoint every few minutes holds all that a killed run needs to go on.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
 import math
@@ -15,7 +16,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -24,7 +25,9 @@ from typing import Any
 import msgspec
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, distributed
+from torch.utils.data import DataLoader, Dataset
 
 from ..errors import InputError
 from ..manifest import read_manifest
@@ -61,9 +64,64 @@ class TrainConfig:
     low_weight: tuple[str, ...] = ()  # corpora (folder names) of which a random third is heard an epoch
     seed: int = 1
     checkpoint_minutes: float = 4.0  # wall clock
+    workers: int = 0  # processes that prepare batches, for a GPU; 0: a thread does
 
 
-def _prefetch(batches: Iterator[Batch], depth: int = 4) -> Iterator[Batch]:
+class _Plan(Dataset[Batch]):
+    """The batches of every epoch, by epoch and number: a resumed run, or another process, makes the same."""
+
+    def __init__(
+        self, config: TrainConfig, data: DataSet, mean: NDArray[np.float32], rank: int = 0, world_size: int = 1
+    ) -> None:
+        self._config, self._data, self._mean = config, data, mean
+        self._rank, self._world_size = rank, world_size
+        self._plans: dict[int, list[list[int]]] = {}  # of an epoch, and of the one before it
+
+    def _epoch(self, epoch: int) -> list[list[int]]:
+        plan = self._plans.get(epoch)
+        if plan is None:
+            config, data = self._config, self._data
+            rng = np.random.default_rng((config.seed, epoch))
+            indices = data.epoch_indices(config.low_weight, rng)
+            num_frames = [data.features.num_frames(i) for i in indices]
+            frames = int(config.batch_seconds * 100 / self._num_views(epoch))
+            chosen = length_buckets(num_frames, frames, None if epoch < config.clean_epochs else rng)
+            plan = [[indices[i] for i in batch] for batch in chosen]
+            self._plans = {earlier: batches for earlier, batches in self._plans.items() if earlier == epoch - 1}
+            self._plans[epoch] = plan
+        return plan
+
+    def _num_views(self, epoch: int) -> int:
+        return 1 if epoch < self._config.clean_epochs or not self._config.consistency else 2
+
+    def num_batches(self, epoch: int) -> int:
+        """Of each process."""
+        return len(self._epoch(epoch)) // self._world_size
+
+    def __getitem__(self, which: tuple[int, int]) -> Batch:
+        epoch, number = which
+        chosen = self._epoch(epoch)[number * self._world_size + self._rank]
+        rng = np.random.default_rng((self._config.seed, epoch, number, self._rank))
+        policy = NO_AUGMENTATION if epoch < self._config.clean_epochs else self._config.augmentation
+        return self._data.batch(chosen, policy, self._mean, rng, self._num_views(epoch))
+
+    def batches(self, epoch: int, number: int, device: torch.device) -> Generator[Batch]:
+        """From the given one on, without end, those to come being prepared; on the device."""
+
+        def numbers() -> Iterator[tuple[int, int]]:
+            first = number
+            for later in itertools.count(epoch):
+                yield from ((later, other) for other in range(first, self.num_batches(later)))
+                first = 0
+
+        # Its own generator: it draws a number that it would else take from what the steps draw dropout from.
+        loader = DataLoader(
+            self, None, sampler=numbers(), num_workers=self._config.workers, generator=torch.Generator()
+        )
+        yield from _prefetch(loader, device)
+
+
+def _prefetch(batches: Iterable[Batch], device: torch.device, depth: int = 4) -> Generator[Batch]:
     """Runs ``batches`` in a thread, at most ``depth`` ahead, until it is closed."""
     ready: queue.Queue[Batch | BaseException | None] = queue.Queue(depth)
     is_closed = threading.Event()
@@ -76,10 +134,16 @@ def _prefetch(batches: Iterator[Batch], depth: int = 4) -> Iterator[Batch]:
 
     def fill() -> None:
         try:
-            for batch in batches:
-                put(batch)
-                if is_closed.is_set():
-                    return
+            # Copied in a queue of its own, so that a copy does not wait for the steps before it.
+            stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+            with torch.cuda.stream(stream):
+                for batch in batches:
+                    on_device = batch.to(device)
+                    if stream is not None:
+                        stream.synchronize()
+                    put(on_device)
+                    if is_closed.is_set():
+                        return
             put(None)
         except BaseException as error:  # handed to the consumer, which raises it
             put(error)
@@ -122,6 +186,7 @@ class Trainer:
         self.model = AcousticModel(config.model, config.dropout)
         mean, stddev = train.features.statistics()
         self.mean = mean
+        self.plan = _Plan(config, train, mean, self.rank, self.world_size)
         self.model.mean.copy_(torch.from_numpy(mean))
         self.model.inverse_stddev.copy_(torch.from_numpy(1 / np.maximum(stddev, 1e-3)))
         if init is not None:
@@ -177,30 +242,15 @@ class Trainer:
         model.load_state_dict(self.average)
         return model.eval().requires_grad_(False)
 
-    def _batches(self, epoch: int, skip: int) -> Iterator[Batch]:
-        config = self.config
-        rng = np.random.default_rng((config.seed, epoch))
-        indices = self.train_set.epoch_indices(config.low_weight, rng)
-        clean = epoch < config.clean_epochs
-        num_frames = [self.train_set.features.num_frames(i) for i in indices]
-        num_views = 1 if clean or not config.consistency else 2
-        plan = list(length_buckets(num_frames, int(config.batch_seconds * 100 / num_views), None if clean else rng))
-        self.batches_in_epoch = len(plan) // self.world_size
-        for number in range(skip, self.batches_in_epoch):
-            chosen = [indices[i] for i in plan[number * self.world_size + self.rank]]
-            batch_rng = np.random.default_rng((config.seed, epoch, number, self.rank))
-            policy = NO_AUGMENTATION if clean else config.augmentation
-            yield self.train_set.batch(chosen, policy, self.mean, batch_rng, num_views)
-
     def _loss(self, model: AcousticModel, batch: Batch, crf: bool) -> tuple[Tensor, int]:
         """Summed loss of a batch, and its number of output frames."""
-        device = self.device
+        device = self.device.type
         state = model.initial_state(len(batch.frames))
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or _cpu_has_bf16()):
-            log_probs, _ = model(batch.frames.to(device), state)
-        lengths = (batch.num_frames // self.config.model.frames_per_output).to(device)
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda" or _cpu_has_bf16()):
+            log_probs, _ = model(batch.frames, state)
+        lengths = batch.num_frames // self.config.model.frames_per_output
         loss = ctc_crf_loss(
-            log_probs.float().transpose(0, 1), lengths, batch.targets.to(device), batch.target_lengths.to(device),
+            log_probs.float().transpose(0, 1), lengths, batch.targets, batch.target_lengths,
             self.trigram, 1.0 if crf else 0.0, self.config.ctc_scale if crf else 1.0,
         )  # fmt: skip
         total = loss.sum()
@@ -213,56 +263,52 @@ class Trainer:
         config = self.config
         began = last_saved = time.monotonic()
         self.model.train()
-        while self.epoch < config.epochs:
-            totals = np.zeros(2)
-            self.batches_in_epoch = 1
-            for batch in _prefetch(self._batches(self.epoch, self.position)):
-                step_began = time.monotonic()
-                exact_epoch = self.epoch + self.position / self.batches_in_epoch
-                if exact_epoch >= config.epochs:
-                    self.save()
-                    return
-                for group in self.optimizer.param_groups:
-                    group["lr"] = _learning_rate(config, exact_epoch, self.step)
-                # What is dropped depends on nothing before, so that a run goes on as if it had not been stopped.
-                torch.manual_seed((config.seed << 32) + self.step * self.world_size + self.rank)
-                loss, num_frames = self._loss(self.model, batch, crf=exact_epoch >= config.ctc_epochs)
-                self.optimizer.zero_grad()
-                (loss / num_frames).backward()  # type: ignore[no-untyped-call]
-                out_of_time = self._average_gradients(step_began - began > max_wall_seconds)
-                norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
-                if torch.isfinite(norm):
-                    self.optimizer.step()
-                else:
-                    logger.warning("step %d skipped: its gradient is not finite", self.step)
-                decay = min(config.average_decay, (1 + self.step) / (10 + self.step))
-                for name, tensor in self.model.state_dict().items():
-                    self.average[name].lerp_(tensor, 1 - decay)
-                self.step += 1
-                self.position += 1
-                seconds = float(batch.num_frames.sum()) / 100
-                self.seconds += seconds
-                self.wall_seconds += time.monotonic() - step_began
-                totals += (float(loss.detach()), num_frames)
-                if self.step % 20 == 0:
-                    self._log(
-                        step=self.step, epoch=round(exact_epoch, 3), loss=totals[0] / totals[1], grad=float(norm),
-                        lr=self.optimizer.param_groups[0]["lr"], speed=seconds / (time.monotonic() - step_began),
-                        hours=self.seconds / 3600, wall=self.wall_seconds,
-                    )  # fmt: skip
-                    totals[:] = 0
-                if out_of_time:
-                    self.save()
-                    return
-                if time.monotonic() - last_saved > 60 * config.checkpoint_minutes:
-                    self.save()
-                    last_saved = time.monotonic()
-            self.epoch += 1
-            self.position = 0
-            self.save()
-            last_saved = time.monotonic()
-            if self.dev_set is not None and self.rank == 0:
+        totals = np.zeros(2)
+        batches = self.plan.batches(self.epoch, self.position, self.device)
+        while (exact_epoch := self.epoch + self.position / self.plan.num_batches(self.epoch)) < config.epochs:
+            batch = next(batches)
+            step_began = time.monotonic()
+            for group in self.optimizer.param_groups:
+                group["lr"] = _learning_rate(config, exact_epoch, self.step)
+            # What is dropped depends on nothing before, so that a run goes on as if it had not been stopped.
+            torch.manual_seed((config.seed << 32) + self.step * self.world_size + self.rank)
+            loss, num_frames = self._loss(self.model, batch, crf=exact_epoch >= config.ctc_epochs)
+            self.optimizer.zero_grad()
+            (loss / num_frames).backward()  # type: ignore[no-untyped-call]
+            out_of_time = self._average_gradients(step_began - began > max_wall_seconds)
+            norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
+            if torch.isfinite(norm):
+                self.optimizer.step()
+            else:
+                logger.warning("step %d skipped: its gradient is not finite", self.step)
+            decay = min(config.average_decay, (1 + self.step) / (10 + self.step))
+            for name, tensor in self.model.state_dict().items():
+                self.average[name].lerp_(tensor, 1 - decay)
+            self.step += 1
+            self.position += 1
+            ends_epoch = self.position == self.plan.num_batches(self.epoch)
+            if ends_epoch:
+                self.epoch, self.position = self.epoch + 1, 0
+            seconds = float(batch.num_frames.sum()) / 100
+            self.seconds += seconds
+            self.wall_seconds += time.monotonic() - step_began
+            totals += (float(loss.detach()), num_frames)
+            if self.step % 20 == 0:
+                self._log(
+                    step=self.step, epoch=round(exact_epoch, 3), loss=totals[0] / totals[1], grad=float(norm),
+                    lr=self.optimizer.param_groups[0]["lr"], speed=seconds / (time.monotonic() - step_began),
+                    hours=self.seconds / 3600, wall=self.wall_seconds,
+                )  # fmt: skip
+                totals[:] = 0
+            if out_of_time:
+                break
+            if time.monotonic() - last_saved > 60 * config.checkpoint_minutes:
+                self.save()
+                last_saved = time.monotonic()
+            if ends_epoch and self.dev_set is not None and self.rank == 0:
                 self._log(epoch=self.epoch, **self.evaluate())
+        batches.close()
+        self.save()
 
     def _average_gradients(self, out_of_time: bool) -> bool:
         """Averages over the processes of a data-parallel run; whether any of them is out of time."""
@@ -288,8 +334,8 @@ class Trainer:
         order = sorted(chosen, key=self.dev_set.features.num_frames)
         with torch.inference_mode():
             for first in range(0, len(order), 16):
-                batch = self.dev_set.batch(order[first : first + 16], NO_AUGMENTATION, self.mean, rng)
-                log_probs, _ = model(batch.frames.to(self.device), model.initial_state(len(batch.frames)))
+                batch = self.dev_set.batch(order[first : first + 16], NO_AUGMENTATION, self.mean, rng).to(self.device)
+                log_probs, _ = model(batch.frames, model.initial_state(len(batch.frames)))
                 lengths = (batch.num_frames // self.config.model.frames_per_output).tolist()
                 total, number = self._loss(model, batch, crf=False)
                 loss, frames = loss + float(total), frames + number
