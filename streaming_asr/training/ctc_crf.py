@@ -106,7 +106,11 @@ def _log_partition(log_probs: Tensor, lengths: Tensor, trigram: Tensor) -> tuple
 class _LogPartition(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, log_probs: Tensor, lengths: Tensor, trigram: Tensor) -> Tensor:
-        log_z, posteriors = _log_partition(log_probs, lengths, trigram)
+        if log_probs.is_cuda:
+            from .partition_kernel import log_partition_and_gradient as recursions  # needs triton
+        else:
+            recursions = _log_partition
+        log_z, posteriors = recursions(log_probs, lengths, trigram)
         ctx.save_for_backward(posteriors)
         return log_z
 

@@ -1,4 +1,8 @@
 import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -91,3 +95,11 @@ def test_views_that_are_told_alike_cost_nothing_and_others_what_they_differ_by()
     torch.testing.assert_close(gradient[0, :length], -b)  # each is drawn to the other, which stands still
     torch.testing.assert_close(gradient[1, :length], -a)
     assert not gradient[:, length:].any()
+
+
+def test_the_kernels_of_a_gpu_say_the_same() -> None:
+    pytest.importorskip("triton", reason="builds of torch for CPUs come without it")
+    environment = {**os.environ, "TRITON_INTERPRET": "1"}  # which has to be there before triton is imported
+    script = Path(__file__).with_name("compare_kernels.py")
+    run = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
