@@ -62,6 +62,7 @@ from .session import ModelInfo, Snapshot, parse_message
 from .state import StateFolder
 from .tcp import BUFFERED_BYTES, TcpConnection
 from .tls import ServerTls
+from .waiting import Waiting
 from .watchdog import STALL_SECONDS
 from .websocket import Connection, WebSocketConnection
 
@@ -85,7 +86,6 @@ LATE = "the sessions that are open are served late already"
 UNREADY_SECONDS = 10.0  # after the worker was replaced
 MAX_ABANDONED_WORKERS = 4  # that stood still: from here on only a new process helps
 FLUSH_SECONDS = 5.0  # for the last finals, after the time that sessions had to end by themselves
-MAX_SUSPENDED = 256  # sessions that wait for their clients; the one that waited longest gives way
 SWITCH_SECONDS = 0.0001  # between threads: a worker waits as long for the lock after each compiled call; default 5 ms
 MAX_PORT = 65535
 
@@ -192,7 +192,6 @@ class Server:
         self._unready_until = -math.inf
         self._draining = False
         self._conversations: dict[Conversation, asyncio.Task[Any]] = {}
-        self._suspended: dict[str, Conversation] = {}  # by session id; the one that waits longest first
         self._servers: dict[
             str, WebSocketServer | asyncio.Server
         ] = {}  # by the protocol's name; "native" is the address with paths
@@ -200,8 +199,7 @@ class Server:
         self._keys = KeyRing(options.keys, time.monotonic) if options.keys is not None else None
         self._journal = Journal(options.journal) if options.journal is not None else None
         self._state = StateFolder(options.state_dir) if options.state_dir is not None else None
-        self._saved = self._state.load() if self._state is not None else {}  # by session id; another process's
-        self._saved_until = time.monotonic() + options.resume_seconds
+        self._waiting = Waiting(options.resume_seconds, self._state)
         self._gate = Gate(self._keys, options.limits.max_sessions_per_address)
         self._lobby: Lobby[Connection] = Lobby(options.limits.max_handshakes)
         self._returning: Lobby[Connection] = Lobby(options.limits.max_handshakes)  # beyond the limits
@@ -299,7 +297,8 @@ class Server:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
             self._metrics.lag_seconds.observe(max(0.0, time.monotonic() - began - HOUSEKEEPING_SECONDS))
             ticks = [conversation.tick for conversation in self._conversations]
-            for chore in (self._supervise, self._reread_keys, *ticks, self._expire_suspended, self._expire_saved):
+            waiting = self._waiting
+            for chore in (self._supervise, self._reread_keys, *ticks, waiting.expire_suspended, waiting.expire_saved):
                 try:
                     chore()
                 except Exception as error:  # the others are done all the same, and this one is tried again
@@ -321,39 +320,19 @@ class Server:
         if self._keys is not None and self._keys.has_changed():
             self.reload()
 
-    def _expire_suspended(self) -> None:
-        latest = time.monotonic() - self._options.resume_seconds
-        self._expire([each for each in self._suspended.values() if each.suspended_at <= latest])
-
-    def _expire_saved(self) -> None:
-        if self._state is not None and self._saved and time.monotonic() > self._saved_until:
-            for session_id in self._saved:
-                self._state.remove(session_id)
-            self._saved.clear()
-
-    def _suspend(self, conversation: Conversation) -> None:
-        self._suspended[conversation.session_id] = conversation
-        if len(self._suspended) > MAX_SUSPENDED:
-            self._expire([next(iter(self._suspended.values()))])
-
-    def _expire(self, conversations: list[Conversation]) -> None:
-        for conversation in conversations:
-            del self._suspended[conversation.session_id]
-            conversation.expire()
-
     async def _claim(self, resume: messages.Resume, newcomer: Conversation) -> Conversation | None:
         """The session that a client wants back, also from a connection of which only the client knows that it broke."""
-        snapshot = self._saved.get(resume.session_id)
-        if snapshot is not None and snapshot.holds(resume.token) and newcomer.can_give_way:
+        snapshot = self._waiting.saved(resume)
+        if snapshot is not None and newcomer.can_give_way:
             restored = self._conversation(newcomer.connection, NativeAdapter, (snapshot, resume.token))
-            del self._saved[resume.session_id]  # only now: one that is not served any more is still to be removed
+            self._waiting.leave(resume.session_id)  # only now: one that is not served any more is still to be removed
             return restored
-        found = self._suspended.get(resume.session_id) or next(
+        found = self._waiting.suspended(resume.session_id) or next(
             (each for each in self._conversations if each.session_id == resume.session_id), None
         )
         if found is None or not found.holds(resume.token) or not await found.detach(newcomer):
             return None
-        self._suspended.pop(resume.session_id, None)
+        self._waiting.leave(resume.session_id)
         return found
 
     async def _listen(self, port: int, adapter: type[Adapter] | None) -> None:
@@ -428,9 +407,7 @@ class Server:
             logger.warning("a session did not end in time and was cut")
             conversation.abort()
         await self._wait_for_conversations(CLOSE_SECONDS)
-        for conversation in self._suspended.values():
-            conversation.leave_saved()
-        self._suspended.clear()
+        self._waiting.leave_saved()
         if self._welcomes:
             for task in self._welcomes:
                 task.cancel()
@@ -634,7 +611,7 @@ class Server:
                     finally:
                         del self._conversations[carried]
                         if carried.suspended_at < math.inf:
-                            self._suspend(carried)
+                            self._waiting.suspend(carried)
                     resume, carried = carried.wanted, successor
         except ClientError as error:
             self._metrics.refusals.labels(error.code).inc()

@@ -214,7 +214,7 @@ def test_a_session_that_is_not_served_any_more_is_refused_and_removed(tmp_path: 
                 await connection.send(resume(ready, 0))
                 received, code, _ = await receive_all(connection)
                 assert ([message["code"] for message in received], code) == (["bad_language"], 1003)
-            server._saved_until = 0.0
+            server._waiting._saved_until = 0.0
             await eventually(lambda: not files(tmp_path))
 
     run(test)

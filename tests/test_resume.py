@@ -14,8 +14,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import InvalidStatus
 
 from streaming_asr import conversation as conversation_module
-from streaming_asr import outbox
-from streaming_asr import server as server_module
+from streaming_asr import outbox, waiting
 from streaming_asr.conversation import Conversation
 from streaming_asr.keys import add_key
 from streaming_asr.limits import Limits
@@ -269,7 +268,7 @@ def test_a_session_waits_no_longer_than_said_and_not_for_who_left() -> None:
 
 
 def test_of_too_many_that_wait_the_first_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server_module, "MAX_SUSPENDED", 1)
+    monkeypatch.setattr(waiting, "MAX_SUSPENDED", 1)
 
     async def test() -> None:
         async with serving() as server:
@@ -308,7 +307,7 @@ def test_so_it_is_refused_when_the_session_has_ended_meanwhile() -> None:
         recognizer = FakeRecognizer()
         async with serving(recognizer) as server:
             ready = await stop_and_vanish(server, recognizer)
-            [waiting] = server._suspended.values()
+            [waiting] = server._waiting._suspended.values()
             await eventually(lambda: waiting._session.state is State.CLOSED)
             async with client(server) as connection:
                 await connection.send(resume(ready, 7))
@@ -348,7 +347,7 @@ def test_the_journal_holds_what_was_settled_after_the_client_had_gone(tmp_path: 
                 connection.transport.abort()
             await eventually(lambda: server.num_sessions == 0)
             recognizer.gate.set()
-            [waiting] = server._suspended.values()
+            [waiting] = server._waiting._suspended.values()
             await eventually(lambda: waiting._session.utterances == 2)
 
     run(test)

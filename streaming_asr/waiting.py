@@ -1,0 +1,69 @@
+"""Owns the sessions that wait for their clients: suspended here, or saved by the process before this one.
+
+None waits longer than was promised, and only so many are suspended. Must not know connections.
+"""
+
+from __future__ import annotations
+
+import time
+
+from .conversation import Conversation
+from .messages import Resume
+from .session import Snapshot
+from .state import StateFolder
+
+MAX_SUSPENDED = 256  # the one that waited longest gives way
+
+
+class Waiting:
+    """Those whose clients have ``seconds`` to come back. Raises `InputError` for a ``state`` that cannot be read."""
+
+    def __init__(self, seconds: float, state: StateFolder | None) -> None:
+        self._seconds = seconds
+        self._state = state
+        self._suspended: dict[str, Conversation] = {}  # by session id; the one that waits longest first
+        self._saved = state.load() if state is not None else {}  # by session id
+        self._saved_until = time.monotonic() + seconds
+
+    def suspend(self, conversation: Conversation) -> None:
+        """Lets a session wait."""
+        self._suspended[conversation.session_id] = conversation
+        if len(self._suspended) > MAX_SUSPENDED:
+            self._expire([next(iter(self._suspended.values()))])
+
+    def suspended(self, session_id: str) -> Conversation | None:
+        """Who waits here under this name."""
+        return self._suspended.get(session_id)
+
+    def saved(self, resume: Resume) -> Snapshot | None:
+        """What was saved of the session that a client wants back, if it knows its token."""
+        snapshot = self._saved.get(resume.session_id)
+        return snapshot if snapshot is not None and snapshot.holds(resume.token) else None
+
+    def leave(self, session_id: str) -> None:
+        """A session goes on, whichever it was of; one that did not wait is none."""
+        self._suspended.pop(session_id, None)
+        self._saved.pop(session_id, None)
+
+    def expire_suspended(self) -> None:
+        """Ends those that waited too long."""
+        latest = time.monotonic() - self._seconds
+        self._expire([each for each in self._suspended.values() if each.suspended_at <= latest])
+
+    def expire_saved(self) -> None:
+        """Forgets those that waited too long."""
+        if self._state is not None and self._saved and time.monotonic() > self._saved_until:
+            for session_id in self._saved:
+                self._state.remove(session_id)
+            self._saved.clear()
+
+    def leave_saved(self) -> None:
+        """This process ends: what is on disk stays there, for the next one."""
+        for conversation in self._suspended.values():
+            conversation.leave_saved()
+        self._suspended.clear()
+
+    def _expire(self, conversations: list[Conversation]) -> None:
+        for conversation in conversations:
+            del self._suspended[conversation.session_id]
+            conversation.expire()
