@@ -108,6 +108,17 @@ def test_a_stopped_run_resumes_to_the_same_weights(corpus: Path, tmp_path: Path)
         torch.testing.assert_close(pieces[name], tensor, atol=1e-3, rtol=1e-2)
 
 
+def test_who_prepares_the_batches_makes_no_difference(corpus: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    weights = []
+    for workers in (0, 2):
+        config.write_text(json.dumps({**SETTINGS, "epochs": 2, "workers": workers}))
+        train([corpus / "audio"], corpus / "lexicon.txt", tmp_path / str(workers), config=config)
+        weights.append(load_model(tmp_path / str(workers) / "model").state_dict())
+    for name, tensor in weights[0].items():
+        torch.testing.assert_close(weights[1][name], tensor, atol=1e-3, rtol=1e-2)
+
+
 def test_a_run_goes_on_with_what_its_config_says_now(corpus: Path, tmp_path: Path) -> None:
     data = DataSet([corpus / "audio"], read_pronunciations(corpus / "lexicon.txt"), tmp_path / "features", SHAPE)
     config = read_config(corpus / "config.json")
