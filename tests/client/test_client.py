@@ -269,7 +269,7 @@ def test_an_attempt_to_go_on_that_is_given_up_leaves_the_session_on_the_server()
         closed_with.append(connection.close_code)
 
     async def body(url: str) -> None:
-        async with connect(url, open_timeout_seconds=0.3, resume_seconds=1) as session:
+        async with connect(url, open_timeout_seconds=1, resume_seconds=3) as session:
             async for _ in session.transcribe(blocks(600)):
                 pass
 
