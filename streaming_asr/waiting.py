@@ -41,7 +41,7 @@ class Waiting:
         return snapshot if snapshot is not None and snapshot.holds(resume.token) else None
 
     def leave(self, session_id: str) -> None:
-        """A session goes on, whichever it was of; one that did not wait is none."""
+        """The session goes on; one that did not wait is none."""
         self._suspended.pop(session_id, None)
         self._saved.pop(session_id, None)
 

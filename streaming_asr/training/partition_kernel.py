@@ -88,7 +88,11 @@ def _backward(
 
 
 def log_partition_and_gradient(log_probs: Tensor, lengths: Tensor, trigram: Tensor) -> tuple[Tensor, Tensor]:
-    """What `ctc_crf` computes on a CPU: of the same arguments, each length at least 1, the same results."""
+    """log Z and its gradient by the log-probabilities, as `ctc_crf` has them on a CPU.
+
+    log_probs: float32 [T, B, V]; lengths: int64 [B], each at least 1; trigram: float32 [V, V, V]; all on one GPU.
+    Returns float32 [B] and float32 [T, B, V] (label posteriors under the denominator; zero past each length).
+    """
     num_frames, num_streams, num_tokens = log_probs.shape
     y = log_probs.exp().contiguous()
     arcs = trigram.clone()

@@ -16,7 +16,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -67,7 +67,7 @@ class TrainConfig:
     workers: int = 0  # processes that prepare batches, for a GPU; 0: a thread does
 
 
-class _Plan(Dataset[Batch]):
+class Plan(Dataset[Batch]):
     """The batches of every epoch, by epoch and number: a resumed run, or another process, makes the same."""
 
     def __init__(
@@ -95,8 +95,11 @@ class _Plan(Dataset[Batch]):
         return 1 if epoch < self._config.clean_epochs or not self._config.consistency else 2
 
     def num_batches(self, epoch: int) -> int:
-        """Of each process."""
-        return len(self._epoch(epoch)) // self._world_size
+        """Of each process. Raises `InputError` if there are fewer than processes."""
+        batches = len(self._epoch(epoch))
+        if batches < self._world_size:
+            raise InputError(f"{self._world_size} processes cannot share the {batches} batches of an epoch")
+        return batches // self._world_size
 
     def __getitem__(self, which: tuple[int, int]) -> Batch:
         epoch, number = which
@@ -135,7 +138,8 @@ def _prefetch(batches: Iterable[Batch], device: torch.device, depth: int = 4) ->
     def fill() -> None:
         try:
             # Copied in a queue of its own, so that a copy does not wait for the steps before it.
-            stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+            new_stream: Callable[[torch.device], torch.cuda.Stream] = torch.cuda.Stream
+            stream = new_stream(device) if device.type == "cuda" else None
             with torch.cuda.stream(stream):
                 for batch in batches:
                     on_device = batch.to(device)
@@ -186,7 +190,7 @@ class Trainer:
         self.model = AcousticModel(config.model, config.dropout)
         mean, stddev = train.features.statistics()
         self.mean = mean
-        self.plan = _Plan(config, train, mean, self.rank, self.world_size)
+        self.plan = Plan(config, train, mean, self.rank, self.world_size)
         self.model.mean.copy_(torch.from_numpy(mean))
         self.model.inverse_stddev.copy_(torch.from_numpy(1 / np.maximum(stddev, 1e-3)))
         if init is not None:
@@ -274,7 +278,7 @@ class Trainer:
             torch.manual_seed((config.seed << 32) + self.step * self.world_size + self.rank)
             loss, num_frames = self._loss(self.model, batch, crf=exact_epoch >= config.ctc_epochs)
             self.optimizer.zero_grad()
-            (loss / num_frames).backward()  # type: ignore[no-untyped-call]
+            torch.autograd.backward(loss / num_frames)
             out_of_time = self._average_gradients(step_began - began > max_wall_seconds)
             norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.gradient_clip)
             if torch.isfinite(norm):

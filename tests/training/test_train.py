@@ -27,7 +27,7 @@ from streaming_asr.training import front_end
 from streaming_asr.training.data import NO_AUGMENTATION, Augmentation
 from streaming_asr.training.dataset import Cut, DataSet, read_pronunciations
 from streaming_asr.training.export import export_model
-from streaming_asr.training.train import TrainConfig, Trainer, read_config, train
+from streaming_asr.training.train import Plan, TrainConfig, Trainer, read_config, train
 
 from .corpus import CHORDS, LEXICON, write_corpus
 
@@ -117,6 +117,15 @@ def test_who_prepares_the_batches_makes_no_difference(corpus: Path, tmp_path: Pa
         weights.append(load_model(tmp_path / str(workers) / "model").state_dict())
     for name, tensor in weights[0].items():
         torch.testing.assert_close(weights[1][name], tensor, atol=1e-3, rtol=1e-2)
+
+
+def test_fewer_batches_than_processes_are_refused(corpus: Path, tmp_path: Path) -> None:
+    data = DataSet([corpus / "audio"], read_pronunciations(corpus / "lexicon.txt"), tmp_path / "features", SHAPE)
+    config = dataclasses.replace(read_config(corpus / "config.json"), batch_seconds=1000.0)
+    mean, _ = data.features.statistics()
+    assert Plan(config, data, mean).num_batches(0) == 1
+    with pytest.raises(InputError, match="2 processes cannot share the 1 batches"):
+        Plan(config, data, mean, world_size=2).num_batches(0)
 
 
 def test_a_run_goes_on_with_what_its_config_says_now(corpus: Path, tmp_path: Path) -> None:
