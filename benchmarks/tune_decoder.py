@@ -22,9 +22,10 @@ from streaming_asr.decoder import Decoder, DecoderOptions
 from streaming_asr.evaluate import count_word_errors
 from streaming_asr.features import Samples, extract
 from streaming_asr.lexicon import Lexicon, LexiconTree
-from streaming_asr.manifest import LEXICON_FILE, LM_FILE, MANIFEST_FILE
+from streaming_asr.manifest import LEXICON_FILE, LM_FILE, MANIFEST_FILE, NEURAL_LM_FILE
 from streaming_asr.model import load_model
 from streaming_asr.network import Network, Precision, best_precision
+from streaming_asr.neural_lm import NeuralLM
 from streaming_asr.ngram import NGram
 from streaming_asr.recognizer import flush_silence
 from streaming_asr.recordings import find_recordings, read_samples
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--acoustic", type=Path, help="take weights from here instead")
     parser.add_argument("--lm", type=Path, help="take the LM from here instead")
+    parser.add_argument("--neural-lm", type=Path, help="take the neural LM from here instead")
     parser.add_argument("--lexicon", type=Path, help="take the lexicon from here instead")
     parser.add_argument("--precision", choices=get_args(Precision), default=best_precision(), help="of the network")
     parser.add_argument(
@@ -59,6 +61,8 @@ def main() -> None:
     network = Network(model.with_phases(options.phases or model.config.phases), options.precision)
     lexicon = Lexicon.from_file(options.lexicon or options.model / LEXICON_FILE)
     ngram = NGram.load(options.lm or options.model / LM_FILE)
+    neural_lm_file = options.neural_lm or options.model / NEURAL_LM_FILE
+    neural_lm = NeuralLM.load(neural_lm_file) if neural_lm_file.exists() else None
     tree = LexiconTree.build(lexicon, ngram.unigram_log_probs)
     scores, seconds = [], 0.0
     for recording in recordings:
@@ -71,7 +75,7 @@ def main() -> None:
     print(f"{len(recordings)} recordings, {seconds / 60:.1f} minutes")
     for values in itertools.product(*(v for _, v in grid)):
         chosen = dict(zip([name for name, _ in grid], values, strict=True))
-        decoder = Decoder(tree, ngram, DecoderOptions(**{**base, **chosen}))
+        decoder = Decoder(tree, ngram, DecoderOptions(**{**base, **chosen}), neural_lm)
         pairs, spent = [], 0.0
         for recording, log_probs in zip(recordings, scores, strict=True):
             began = time.perf_counter()

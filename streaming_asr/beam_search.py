@@ -22,6 +22,8 @@ from streaming_asr.search_state import (
     IMPOSSIBLE,
     NUM_ALIVE,
     NUM_LINKS,
+    RESCORES,
+    UNSCORED,
     bonus_at,
     copy_path,
     kth_best,
@@ -310,6 +312,7 @@ def _frame(v: Any, s: Any, search: Any, tree: Any, lm: Any, bonus: Any, own: Any
                 v.word[num_links] = s.word[b]
                 v.word_start[num_links] = s.start[b]
                 v.word_previous_end[num_links] = s.previous_end[b]
+                v.word_node[num_links] = UNSCORED
                 v.word_acoustic[num_links] = s.acoustic[b] / np.float32(frame - s.start[b] + 1)
                 v.link[a] = num_links
                 num_links += 1
@@ -323,11 +326,12 @@ def _frame(v: Any, s: Any, search: Any, tree: Any, lm: Any, bonus: Any, own: Any
 @njit_cached()
 def step_many(
     addresses: Any, bonus_addresses: Any, overlays: Any, log_probs: Any, first: Any, end: Any, missing: Any,
-    s: Any, search: Any, tree: Any, lm: Any,
+    every: Any, s: Any, search: Any, tree: Any, lm: Any,
 ) -> None:  # fmt: skip
     """Steps stream b over frames first[b] .. end[b] of ``log_probs`` [B, T, V].
 
-    Stops a stream whose history is full, with ``first`` at the frame to go on from and ``missing`` the room it needs.
+    Stops a stream whose history is full, with ``first`` at the frame to go on from and ``missing`` the room it needs;
+    and one whose words are scored again, whenever it has seen a multiple of ``every`` frames.
     """
     for b in range(addresses.shape[0]):
         v = stream_at(addresses[b], search.beam, search.arena)
@@ -345,3 +349,5 @@ def step_many(
                         break
                 _frame(v, s, search, tree, lm, bonus, own, frame)
             first[b] += 1
+            if v.header[RESCORES] and v.header[FRAME] % every == 0:
+                break

@@ -208,6 +208,21 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "--max-bytes", type=_count, default=30_000_000, metavar="N", help="of the n-grams (default: %(default)s)"
     )
 
+    neural_lm = commands.add_parser("train-neural-lm", help="train the language model that scores words again")
+    neural_lm.add_argument("texts", nargs="+", type=Path, metavar="FILE", help="plain text, any case and punctuation")
+    neural_lm.add_argument(
+        "--lexicon",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="lexicon.txt that build-lm wrote",
+    )
+    neural_lm.add_argument(
+        "--dev", nargs="+", type=Path, required=True, metavar="FILE", help="held-out text, for perplexity"
+    )
+    neural_lm.add_argument("--config", type=Path, metavar="FILE", help="JSON with fields of NeuralLMConfig")
+    neural_lm.add_argument("--output", type=Path, required=True, metavar="FILE")
+
     punctuation = commands.add_parser("train-punctuation", help="train the marks and capitals of finals on prose")
     punctuation.add_argument(
         "texts", nargs="+", type=Path, metavar="FILE", help="plain text, paragraphs apart by blank lines"
@@ -227,6 +242,9 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     export.add_argument("--lm", type=Path, required=True, metavar="FILE", help="lm.safetensors that build-lm wrote")
     export.add_argument(
         "--punctuation", type=Path, metavar="FILE", help="punctuation.safetensors that train-punctuation wrote"
+    )
+    export.add_argument(
+        "--neural-lm", type=Path, metavar="FILE", help="neural_lm.safetensors that train-neural-lm wrote"
     )
     export.add_argument("--g2p", type=Path, metavar="FILE", help="g2p.safetensors that build-lm wrote")
     export.add_argument("--name", required=True)
@@ -262,6 +280,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "evaluate": _evaluate,
         "train": _train,
         "build-lm": _build_lm,
+        "train-neural-lm": _train_neural_lm,
         "train-punctuation": _train_punctuation,
         "export-model": _export_model,
     }[options.command]
@@ -521,6 +540,16 @@ def _build_lm(options: argparse.Namespace) -> int:
     return EXIT_OK
 
 
+def _train_neural_lm(options: argparse.Namespace) -> int:
+    import logging
+
+    from .training.neural_lm import train_neural_lm
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train_neural_lm(options.texts, options.lexicon, options.dev, options.output, config=options.config)
+    return EXIT_OK
+
+
 def _train_punctuation(options: argparse.Namespace) -> int:
     import logging
 
@@ -542,6 +571,7 @@ def _export_model(options: argparse.Namespace) -> int:
         name=options.name,
         punctuation=options.punctuation,
         g2p=options.g2p,
+        neural_lm=options.neural_lm,
         decoder=options.decoder,
         phases=options.phases,
     )

@@ -15,22 +15,26 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_asr import beam_search, search_results
+from streaming_asr import beam_search, rescoring, search_results
 from streaming_asr.errors import InputError
 from streaming_asr.lexicon import ROOT, Lexicon, LexiconTree
+from streaming_asr.neural_lm import NO_PIECE, NeuralLM, Rows
 from streaming_asr.ngram import NGram, vocabulary_fingerprint
 from streaming_asr.search_results import WORDS_OF_NODE, Found
 from streaming_asr.search_state import (
     FRAME,
-    HEADER,
+    FREE,
     HISTORY_CAPACITY,
     IMPOSSIBLE,
+    NODES,
     NUM_ALIVE,
     NUM_HISTORY,
+    RESCORES,
     SCORE_OFFSET,
     Scratch,
     Search,
     Sections,
+    block_size,
     sections,
 )
 from streaming_asr.tokens import BLANK, NUM_TOKENS, PHONES
@@ -39,9 +43,9 @@ MAX_BEAM_THRESHOLD = 1e9
 LINKS_A_TOKEN = 8  # 8 x 20 bytes; paths of 500 tokens rarely need a quarter of it
 SMALLEST_ARENA = 64
 FIRST_HISTORY = 64
+FIRST_NODES = 8
 NBEST_FOR_CONFIDENCE = 16
 MOST_RANKED = 300  # paths looked at for these, since many have the same words
-SMALL_DIFFERENCE = 1e-3  # of scores that are equal but for rounding
 MAX_OVERLAY_PRONUNCIATIONS = 300
 
 
@@ -58,6 +62,11 @@ class DecoderOptions:
     word_score: float = 0.0  # added for each word
     token_threshold: float = -9.0  # phones less likely than this start no new token in a frame
     blank_skip_threshold: float = 0.999  # above this probability of blank, nothing else is considered; > 1: never
+    # With a neural language model: its weight, the n-gram model's in place of `lm_weight` in words that it has scored,
+    # and how far from the best path, in nats, words are scored by it.
+    neural_lm_weight: float = 0.7
+    rescored_lm_weight: float = 0.3
+    rescore_reach: float = 5.0
     # A word's confidence is the logistic function of these, times 1, its acoustic score, and the log odds of its vote
     # (`benchmarks.calibrate`).
     confidence_bias: float = 0.8
@@ -73,6 +82,9 @@ class DecoderOptions:
             raise InputError("word_score and lm_weight must be finite, and lm_weight not negative")
         if not all(map(math.isfinite, (self.confidence_bias, self.confidence_acoustic, self.confidence_vote))):
             raise InputError("confidence_bias, confidence_acoustic and confidence_vote must be finite")
+        for name in ("neural_lm_weight", "rescored_lm_weight", "rescore_reach"):
+            if not (math.isfinite(value := getattr(self, name)) and value >= 0):
+                raise InputError(f"{name} must be finite and not negative, not {value}")
         if math.isnan(self.token_threshold) or not self.blank_skip_threshold > 0:
             raise InputError("token_threshold must be a number and blank_skip_threshold above 0")
 
@@ -124,7 +136,6 @@ class Overlay:
         if len(lexicon.pronunciation_word) > MAX_OVERLAY_PRONUNCIATIONS:
             raise InputError(f"there may be {MAX_OVERLAY_PRONUNCIATIONS} pronunciations of words beside the lexicon")
         self.words = lexicon.words
-        self.most_ends = int(np.diff(arrays.first_end).max())
         self._block = np.concatenate(
             [
                 np.array([len(arrays.phone), len(arrays.end_word), len(scores)], np.int32),
@@ -145,16 +156,24 @@ _NO_OVERLAY = np.array([1, 0, 0, 1, 1, 0, 0, 0, 0], np.int32)  # a root
 class DecoderState:
     """The search of one stream; made by `Decoder.start`, changed by one thread at a time."""
 
-    __slots__ = ("_block", "address", "bonus", "bonus_address", "overlay", "overlay_address")
+    __slots__ = ("_block", "address", "bonus", "bonus_address", "overlay", "overlay_address", "pending", "rows")
 
     def __init__(
-        self, block: NDArray[np.int32], bonus: NDArray[np.float32] | None, overlay: Overlay | None = None
+        self,
+        block: NDArray[np.int32],
+        bonus: NDArray[np.float32] | None,
+        overlay: Overlay | None = None,
+        rows: Rows | None = None,
+        pending: NDArray[np.int32] | None = None,
     ) -> None:
         self.block = block
         self.bonus = bonus
         self.bonus_address = 0 if bonus is None else int(bonus.ctypes.data)
         self.overlay = overlay
         self.overlay_address = int(_NO_OVERLAY.ctypes.data) if overlay is None else overlay.address
+        # Of the neural language model, for each word node that there was so far: see `NeuralLM`.
+        self.rows = rows  # [N, R]
+        self.pending = pending  # [N]
 
     @property
     def block(self) -> NDArray[np.int32]:
@@ -178,35 +197,55 @@ class DecoderState:
 
     @property
     def nbytes(self) -> int:
-        """Memory held; grows by 16 bytes a stable word and by nothing else."""
-        return self.block.nbytes
+        """Memory held; grows by 16 bytes a stable word, and up to 64 rows of the neural language model."""
+        return self.block.nbytes + (0 if self.rows is None else self.rows.nbytes)
+
+    def grow(self, num_nodes: int) -> None:
+        """Makes room for so many word nodes."""
+        room = len(_rows(self))
+        if num_nodes > room:
+            more = min(NODES, max(num_nodes, 2 * room)) - room
+            self.rows = np.concatenate((_rows(self), np.zeros((more, _rows(self).shape[1]), np.float16)))
+            self.pending = np.concatenate((_pending(self), np.full(more, NO_PIECE, np.int32)))
 
     def copy(self) -> DecoderState:
         """An independent state that continues from here."""
-        return DecoderState(self.block.copy(), self.bonus, self.overlay)
+        rows = None if self.rows is None else self.rows.copy()
+        pending = None if self.pending is None else self.pending.copy()
+        return DecoderState(self.block.copy(), self.bonus, self.overlay, rows, pending)
 
 
 class Decoder:
     """Beam search shared by any number of streams; safe to use from several threads on different states.
 
-    :raises InputError: the tree and the language model are not of the same words.
+    With a neural language model the words of good paths are scored again by it as they are found: see `rescoring`.
+
+    :raises InputError: the tree and the language models are not of the same words.
     """
 
-    def __init__(self, tree: LexiconTree, ngram: NGram, options: DecoderOptions | None = None) -> None:
+    def __init__(
+        self,
+        tree: LexiconTree,
+        ngram: NGram,
+        options: DecoderOptions | None = None,
+        neural_lm: NeuralLM | None = None,
+    ) -> None:
         options = options or DecoderOptions()
         if len(tree.words) != ngram.num_words:
             raise InputError(f"the lexicon has {len(tree.words)} words, the language model {ngram.num_words}")
         if ngram.vocabulary not in ("", vocabulary_fingerprint(tree.words)):
             raise InputError("the lexicon's words are others than the language model's, or in another order")
+        if neural_lm is not None:
+            neural_lm.check_words(tree.words)
         self.tree = tree
         self.ngram = ngram
+        self.neural_lm = neural_lm
         self.options = options
         arrays = tree.arrays
         ends = np.diff(arrays.first_end).astype(np.int64)
         children = np.diff(arrays.first_child)
         parent = np.repeat(np.arange(tree.num_nodes), children)  # of nodes 1 ..
         fanout = np.bincount(parent, weights=1.0 + ends[1:], minlength=tree.num_nodes)
-        self._most_ends = max(1, int(ends.max()))
         arc_score = np.zeros(tree.num_nodes, np.float32)
         arc_score[1:] = options.lm_weight * (arrays.look_ahead[1:] - arrays.look_ahead[parent])
         threshold = options.blank_skip_threshold
@@ -241,7 +280,7 @@ class Decoder:
             if bonus.shape != (search.num_words,) or not np.isfinite(bonus).all():
                 raise InputError(f"the bonus must be {search.num_words} finite numbers")
             bonus = np.ascontiguousarray(bonus, np.float32)
-        block = np.zeros(HEADER + 15 * search.beam + 5 * search.arena + 4 * FIRST_HISTORY, np.int32)
+        block = np.zeros(block_size.py_func(search.beam, search.arena, FIRST_HISTORY), np.int32)
         block[NUM_ALIVE] = 1
         block[HISTORY_CAPACITY] = FIRST_HISTORY
         v = self._sections(block)
@@ -250,7 +289,15 @@ class Decoder:
         v.score[1] = IMPOSSIBLE
         v.link[:2] = -1
         v.last[:2] = -1
-        return DecoderState(block, bonus, overlay)
+        if self.neural_lm is None:
+            return DecoderState(block, bonus, overlay)
+        block[RESCORES] = 1
+        v.node_word[:] = v.node_parent[:] = FREE
+        v.node_word[0] = -1  # no word before
+        v.node_lm_state[0] = search.start_state
+        rows = np.zeros((FIRST_NODES, self.neural_lm.row_size), np.float16)
+        rows[0] = self.neural_lm.start_row
+        return DecoderState(block, bonus, overlay, rows, np.full(FIRST_NODES, NO_PIECE, np.int32))
 
     def step(self, state: DecoderState, log_probs: NDArray[np.float32]) -> None:
         """Searches on over ``log_probs`` [T, V]; how frames are split into calls changes nothing.
@@ -290,12 +337,46 @@ class Decoder:
         overlays = np.array([state.overlay_address for state in states], np.int64)
         while (first < end).any():
             addresses = np.array([state.address for state in states], np.int64)
+            before = first.copy()
             beam_search.step_many(
-                addresses, bonus, overlays, log_probs, first, end, missing,
+                addresses, bonus, overlays, log_probs, first, end, missing, rescoring.EVERY_FRAMES,
                 self._scratch(), self._search, self.tree.arrays, self.ngram.arrays,
             )  # fmt: skip
+            due = [
+                state
+                for state, moved, room in zip(states, first > before, missing, strict=True)
+                if moved and not room and state.num_frames % rescoring.EVERY_FRAMES == 0
+            ]
+            if self.neural_lm is not None:
+                self._rescore(self.neural_lm, due)
             for state, room in zip(states, missing.tolist(), strict=True):
                 self._grow_history(state, room)
+
+    def _rescore(self, neural_lm: NeuralLM, states: Sequence[DecoderState]) -> None:
+        """Gives the words that good paths found since the last time their scores by the neural language model."""
+        options, s, search = self.options, self._scratch(), self._search
+        addresses = np.array([state.address for state in states], np.int64)
+        requests = np.empty((NODES * len(states), 4), np.int32)
+        share, reach = options.rescored_lm_weight, options.rescore_reach
+        requests = requests[: rescoring.unscored(addresses, share, reach, s, search, self.ngram.arrays, requests)]
+        log_probs = np.empty(len(requests), np.float32)
+        if len(requests):
+            befores, at = np.unique(
+                requests[:, rescoring.STREAM] * NODES + requests[:, rescoring.BEFORE], return_inverse=True
+            )
+            owners = [(states[key // NODES], key % NODES) for key in befores.tolist()]
+            rows = np.stack([_rows(state)[node] for state, node in owners])
+            pending = np.array([_pending(state)[node] for state, node in owners], np.int32)
+            late = np.flatnonzero(pending != NO_PIECE)
+            neural_lm.settle(rows, pending)
+            for index in late.tolist():
+                state, node = owners[index]
+                _rows(state)[node], _pending(state)[node] = rows[index], NO_PIECE
+            log_probs, after, pending = neural_lm.score(rows, requests[:, rescoring.WORD].astype(np.int64), at)
+            for index, (stream, node) in enumerate(requests[:, : rescoring.NODE + 1].tolist()):
+                states[stream].grow(node + 1)
+                _rows(states[stream])[node], _pending(states[stream])[node] = after[index], pending[index]
+        rescoring.rescore(addresses, options.neural_lm_weight, s, search, requests, log_probs)
 
     def best(self, state: DecoderState) -> Hypothesis:
         """The best hypothesis so far, without the word being spoken unless it could end here; changes nothing."""
@@ -354,15 +435,12 @@ class Decoder:
         path, score, stable = search_results.best_path(
             state.address, state.overlay_address, self._scratch(), self._search, self.tree.arrays
         )
-        scores, paths, words = self._ranked(state)
+        scores, paths = self._ranked(state)
         if not len(scores):
-            scores, paths, words = np.array([score]), np.array([path]), np.array([-1])
-        # Of a path inside a word that might end here and its copy at the root, which have the same score but for
-        # rounding, the copy comes first: it knows how the word sounded, without the silence behind it.
-        top = np.argsort(SMALL_DIFFERENCE * (words >= 0) - scores, kind="stable")
+            scores, paths = np.array([score], np.float32), np.array([path], np.int32)
         found: dict[bytes, tuple[list[DecodedWord], float]] = {}
-        for at in top[:MOST_RANKED].tolist():
-            traced, acoustic = self._traced(state, int(paths[at]), int(words[at]))
+        for at in np.argsort(-scores, kind="stable")[:MOST_RANKED].tolist():
+            traced, acoustic = self._traced(state, int(paths[at]))
             key = traced[0].tobytes()
             if key not in found:
                 found[key] = (_decoded(traced, acoustic), self._total(state, scores[at]))
@@ -418,6 +496,7 @@ class Decoder:
                 np.zeros(size, np.float32),
                 np.zeros(search.arena + 1, np.int64),
                 integers(search.arena + 1),
+                integers(search.arena + 1),
                 np.zeros(2 * search.beam),
                 np.zeros(search.arena + 1),
                 np.zeros(search.num_words + MAX_OVERLAY_PRONUNCIATIONS),
@@ -440,15 +519,10 @@ class Decoder:
         state.block = np.concatenate([state.block[:at], history.reshape(-1)])
         state.block[HISTORY_CAPACITY] = new
 
-    def _ranked(self, state: DecoderState) -> tuple[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
-        most_ends = self._most_ends if state.overlay is None else max(self._most_ends, state.overlay.most_ends)
-        size = state.num_tokens * most_ends
-        scores, paths, words = np.empty(size, np.float32), np.empty(size, np.int32), np.empty(size, np.int32)
-        count = search_results.rank(
-            state.address, state.bonus_address, state.overlay_address,
-            self._search, self.tree.arrays, self.ngram.arrays, scores, paths, words,
-        )  # fmt: skip
-        return scores[:count], paths[:count], words[:count]
+    def _ranked(self, state: DecoderState) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
+        scores, paths = np.empty(state.num_tokens, np.float32), np.empty(state.num_tokens, np.int32)
+        count = search_results.rank(state.address, self._search, self.ngram.arrays, scores, paths)
+        return scores[:count], paths[:count]
 
     def _confidence(self, acoustic: float, vote: float) -> float:
         options = self.options
@@ -460,15 +534,25 @@ class Decoder:
         offset = state.block[SCORE_OFFSET : SCORE_OFFSET + 2].view(np.float64)[0]
         return float(offset) + float(score)
 
-    def _traced(self, state: DecoderState, path: int, word: int = -1) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+    def _traced(self, state: DecoderState, path: int) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The words, first and last frames [3, n], and the acoustic scores [n] of a path."""
         room = 64
         while True:
             traced, acoustic = np.empty((3, room), np.int32), np.empty(room, np.float32)
-            count = int(search_results.trace(state.address, path, word, self._search, traced, acoustic))
+            count = int(search_results.trace(state.address, path, self._search, traced, acoustic))
             if count <= room:
                 return traced[:, :count], acoustic[:count]
             room = count
+
+
+def _rows(state: DecoderState) -> Rows:
+    assert state.rows is not None
+    return state.rows
+
+
+def _pending(state: DecoderState) -> NDArray[np.int32]:
+    assert state.pending is not None
+    return state.pending
 
 
 def _decoded(traced: NDArray[np.int32], acoustic: NDArray[np.float32]) -> list[DecodedWord]:

@@ -19,6 +19,7 @@ LEXICON_FILE = "lexicon.txt"
 LM_FILE = "lm.safetensors"
 PUNCTUATION_FILE = "punctuation.safetensors"  # a model folder may lack it
 G2P_FILE = "g2p.safetensors"  # and this
+NEURAL_LM_FILE = "neural_lm.safetensors"  # and this
 
 
 class Manifest(msgspec.Struct, frozen=True):

@@ -49,8 +49,8 @@ from .lexicon import Lexicon
 from .manifest import (
     G2P_FILE,
     LEXICON_FILE,
-    LM_FILE,
     MANIFEST_FILE,
+    NEURAL_LM_FILE,
     PUNCTUATION_FILE,
     SHIPPED_MODEL,
     Manifest,
@@ -60,6 +60,7 @@ from .manifest import (
 from .messages import Checkpoint, Event, Final, Partial, Reason, SpeechStarted, StreamOptions
 from .model import ModelConfig, load_model
 from .network import Device, Network, Precision, StepFunction, best_precision, find_device
+from .neural_lm import NeuralLM
 from .partials import PartialRule, PartialText
 from .search_graph import SearchGraph, read_graph
 from .slots import Slot, StateSlots
@@ -153,9 +154,9 @@ class Recognizer:
             raise InputError(f"unknown decoder option: {error}") from error
         lexicon, tree, ngram = graph or read_graph(folder)
         try:
-            decoder = Decoder(tree, ngram, options)
+            decoder = Decoder(tree, ngram, options, _read_neural_lm(folder, manifest))
         except InputError as error:
-            raise ModelError(f"{folder / LEXICON_FILE} cannot be used with {LM_FILE}: {error}") from error
+            raise ModelError(f"{folder / LEXICON_FILE} does not fit the language models: {error}") from error
         network = Network(load_model(folder).to(find_device(device)), precision or best_precision(device))
         formatter = Formatter(_read_punctuator(folder, manifest))
         version = f"{manifest.sha256[:12]}, {network.precision} on {device},"
@@ -240,6 +241,14 @@ def _advanced(stream: Stream) -> list[Event] | Exception:
         return stream.advance()
     except Exception as error:
         return error
+
+
+def _read_neural_lm(folder: Path, manifest: Manifest) -> NeuralLM | None:
+    """None in a folder without one."""
+    if NEURAL_LM_FILE not in manifest.files:
+        return None
+    read_verified(folder / NEURAL_LM_FILE, manifest.files[NEURAL_LM_FILE])
+    return NeuralLM.load(folder / NEURAL_LM_FILE)
 
 
 def _read_punctuator(folder: Path, manifest: Manifest) -> Punctuator | None:

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from streaming_asr.beam_search import overlay_word
 from streaming_asr.compiled import njit_cached, njit_uncounted
 from streaming_asr.lexicon import ROOT
 from streaming_asr.ngram import ngram_log_prob, ngram_score
@@ -22,7 +21,7 @@ from streaming_asr.search_state import (
     NUM_ALIVE,
     NUM_HISTORY,
     NUM_LINKS,
-    bonus_at,
+    UNSCORED,
     collect,
     depth_of,
     drop_impossible,
@@ -58,8 +57,7 @@ def _best_path(v: Any, search: Any, tree: Any, own: Any) -> Any:
 @njit_uncounted()
 def _num_stable(v: Any, s: Any) -> Any:
     """The number of words on which all paths agree."""
-    common, _ = last_common_link(v, s.mark)
-    return np.int64(v.header[NUM_HISTORY]) + depth_of(v, common)
+    return np.int64(v.header[NUM_HISTORY]) + depth_of(v, last_common_link(v, s.mark))
 
 
 @njit_cached()
@@ -71,70 +69,35 @@ def best_path(address: Any, overlay: Any, s: Any, search: Any, tree: Any) -> Any
 
 
 @njit_cached()
-def rank(
-    address: Any, bonus_address: Any, overlay: Any, search: Any, tree: Any, lm: Any, scores: Any, paths: Any, words: Any
-) -> Any:
-    """Lists the hypotheses that end with a complete word, n of them, and returns n.
+def rank(address: Any, search: Any, lm: Any, scores: Any, paths: Any) -> Any:
+    """Lists the paths that end with a complete word, n of them, and returns n.
 
-    Writes into ``scores``, ``paths`` and ``words``, all [n or more], each one's score with the sentence end, its path,
-    and the word that the path completes now, or -1.
+    Writes into ``scores`` and ``paths``, both [n or more], the score of each with the sentence end, and the path.
     """
     v = stream_at(address, search.beam, search.arena)
-    bonus = bonus_at(bonus_address, search.num_words)
-    own = overlay_at(overlay)
     count = 0
     for i in range(np.int64(v.header[NUM_ALIVE])):
-        path = 2 * i if v.score[2 * i] >= v.score[2 * i + 1] else 2 * i + 1
-        node = np.int64(v.node[i])
-        lm_state = np.int64(v.lm_state[i])
-        own_node = node - search.num_nodes  # below 0: in the lexicon's tree
-        if own_node >= 0:
-            first, end = np.int64(own.first_end[own_node]), np.int64(own.first_end[own_node + 1])
-        else:
-            first, end = np.int64(tree.first_end[node]), np.int64(tree.first_end[node + 1])
-        if node == ROOT:
-            log_prob, next_state = ngram_score(lm, lm_state, search.eos)
+        if v.node[i] == ROOT:
+            path = 2 * i if v.score[2 * i] >= v.score[2 * i + 1] else 2 * i + 1
+            log_prob, _ = ngram_score(lm, np.int64(v.lm_state[i]), search.eos)
             scores[count] = v.score[path] + search.lm_weight * log_prob
             paths[count] = path
-            words[count] = -1
-            count += 1
-        for at in range(first, end):
-            if own_node >= 0:
-                word, gain, next_state = overlay_word(search, lm, own, lm_state, at)
-                score = v.score[path] - own.look_ahead[own_node] + gain
-            else:
-                word = np.int64(tree.end_word[at])
-                log_prob, next_state = ngram_score(lm, lm_state, word)
-                score = v.score[path] + search.lm_weight * (log_prob - tree.look_ahead[node]) + search.word_score
-                if bonus.shape[0] > 0:
-                    score += bonus[word]
-            log_prob, next_state = ngram_score(lm, next_state, search.eos)
-            scores[count] = score + search.lm_weight * log_prob
-            paths[count] = path
-            words[count] = word
             count += 1
     return count
 
 
 @njit_uncounted()
-def _trace(v: Any, path: Any, word: Any, traced: Any, acoustic: Any) -> Any:
-    """Writes the words of a path, and ``word`` if it completes one now, into ``traced`` [3, n] and ``acoustic`` [n].
+def _trace(v: Any, path: Any, traced: Any, acoustic: Any) -> Any:
+    """Writes the words of a path into ``traced`` [3, n] and ``acoustic`` [n].
 
     The rows are words, first frames and last frames. Returns how many there are; writes nothing if n is smaller.
     """
     num_history = np.int64(v.header[NUM_HISTORY])
-    count = num_history + depth_of(v, np.int64(v.link[path])) + (1 if word >= 0 else 0)
+    count = num_history + depth_of(v, np.int64(v.link[path]))
     if count > acoustic.shape[0]:
         return count
     at = count
     end = v.last[path] if v.node[path // 2] == ROOT else v.previous_end[path]
-    if word >= 0:
-        at -= 1
-        start = v.start[path]
-        traced[0, at] = word
-        traced[1, at] = start
-        traced[2, at] = v.last[path]
-        acoustic[at] = v.acoustic[path] / np.float32(v.header[FRAME] - start)
     link = np.int64(v.link[path])
     while link >= 0:
         at -= 1
@@ -155,9 +118,9 @@ def _trace(v: Any, path: Any, word: Any, traced: Any, acoustic: Any) -> Any:
 
 
 @njit_cached()
-def trace(address: Any, path: Any, word: Any, search: Any, traced: Any, acoustic: Any) -> Any:
+def trace(address: Any, path: Any, search: Any, traced: Any, acoustic: Any) -> Any:
     """`_trace` of the stream at an address."""
-    return _trace(stream_at(address, search.beam, search.arena), path, word, traced, acoustic)
+    return _trace(stream_at(address, search.beam, search.arena), path, traced, acoustic)
 
 
 @njit_uncounted()
@@ -230,11 +193,11 @@ def best_many(addresses: Any, overlays: Any, found: Any, s: Any, search: Any, tr
         found.score[b] = v.score[path]
         found.num_stable[b] = _num_stable(v, s)
         found.num_history[b] = np.int64(v.header[NUM_HISTORY])
-        found.num_words[b] = _trace(v, path, -1, found.traced[b], found.acoustic[b])
+        found.num_words[b] = _trace(v, path, found.traced[b], found.acoustic[b])
         if found.num_words[b] <= found.acoustic.shape[1]:
             _agreement(v, path, s, found.share[b])
         path, likely = _likely(v, s, search, tree, lm, found.likely_share[b])
-        traced = _trace(v, path, -1, found.likely_traced[b], found.likely_acoustic[b])
+        traced = _trace(v, path, found.likely_traced[b], found.likely_acoustic[b])
         found.likely_words[b] = found.num_history[b] + likely if traced <= found.acoustic.shape[1] else traced
 
 
@@ -397,35 +360,53 @@ def commit(address: Any, overlay: Any, num_words: Any, s: Any, search: Any, tree
         depth -= 1
         s.target[depth] = v.word[link]
         link = np.int64(v.parent[link])
-    # mark: the depth of links that agree, -1 for the others. Those at the depth wanted become one link, the first
-    # of them since parents come before their children, with the best path's times; what cannot follow these is dropped.
+    # mark: the depth of links that agree, -1 for the others; node: the word nodes of the words wanted.
+    num_links = np.int64(v.header[NUM_LINKS])
+    s.target_node[:wanted] = UNSCORED
     first: Any = -1
-    for link in range(np.int64(v.header[NUM_LINKS])):
+    for link in range(num_links):
         parent = np.int64(v.parent[link])
         above = s.mark[parent] if parent >= 0 else 0
         s.mark[link] = -1
         if above < 0 or (above < wanted and v.word[link] != s.target[above]):
             continue
-        if above == wanted:
-            if v.word_previous_end[link] < v.word_start[last]:
-                continue
-            v.parent[link] = first
+        if above == wanted and v.word_previous_end[link] < v.word_start[last]:
+            continue
         s.mark[link] = above + 1
         if above + 1 == wanted and first < 0:
             first = link
+        if above < wanted and v.word_node[link] != UNSCORED:
+            s.target_node[above] = v.word_node[link]
+    # Those at the depth wanted become one link, the first of them since parents come before their children, with the
+    # best path's times; what cannot follow these is dropped. A word that is scored again on one path then is on all.
+    for link in range(num_links):
+        if s.mark[link] < 0:
+            continue
+        parent = np.int64(v.parent[link])
+        depth = s.mark[link] - 1
+        s.link_weight[link] = s.link_weight[parent] if parent >= 0 else 0.0
+        if depth < wanted and v.word_node[link] == UNSCORED and s.target_node[depth] != UNSCORED:
+            s.link_weight[link] += v.node_gain[s.target_node[depth]]
+        if depth == wanted:
+            v.parent[link] = first
     for at in range(2 * np.int64(v.header[NUM_ALIVE])):
         link = np.int64(v.link[at])
         if v.score[at] <= IMPOSSIBLE:
             continue
         if link < 0 or s.mark[link] < wanted:
             v.score[at] = IMPOSSIBLE
-        elif s.mark[link] == wanted:
+            continue
+        v.score[at] += np.float32(s.link_weight[link])
+        if s.mark[link] == wanted:
             end = v.last[at] if v.node[at // 2] == ROOT else v.previous_end[at]
             if end < v.word_start[last]:
                 v.score[at] = IMPOSSIBLE
             v.link[at] = first
     to: Any = first
+    depth = wanted
     while to >= 0:
+        depth -= 1
+        v.word_node[to] = s.target_node[depth]
         v.word_start[to] = v.word_start[last]
         v.word_previous_end[to] = v.word_previous_end[last]
         v.word_acoustic[to] = v.word_acoustic[last]

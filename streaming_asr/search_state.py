@@ -2,10 +2,11 @@
 
 A stream is one int32 array, so that compiled code takes many of them by address in a single call. Its sections, B =
 beam, A = arena, H = history capacity:
-header [HEADER] | tokens: 3 x [B], 6 x [2 B] | links: 5 x [A] | history: 4 x [H].
+header [HEADER] | tokens: 3 x [B], 6 x [2 B] | links: 6 x [A] | word nodes: 4 x [NODES] | history: 4 x [H].
 Entry 2 i of a token section is the path of token i that ends in blank, entry 2 i + 1 the one that ends in a phone.
 Finished words are links in an arena of fixed size; what all tokens agree on moves out of it into the history, and is
-stable from then on.
+stable from then on. Where words are scored again (see `rescoring`) a link has the number of a word node, which stands
+for all words up to it, whenever they were said; the history then goes no further than words that are scored.
 
 Must not know how tokens are made: see `beam_search`; nor who holds these arrays: see `decoder`.
 """
@@ -24,8 +25,13 @@ from streaming_asr.compiled import njit_cached, njit_uncounted
 
 # Header of a stream; the score taken off all tokens so far is the float64 at SCORE_OFFSET.
 NUM_ALIVE, NUM_LINKS, FRAME, NUM_HISTORY, HISTORY_CAPACITY = range(5)
+HISTORY_NODE = 5  # the word node of the history
+RESCORES = 6  # 1 if words are scored again, else 0
 SCORE_OFFSET = 8
 HEADER = 16
+NODES = 64  # word nodes; 5 nats below the best path one stream in a hundred has 49 at a time
+FREE = -2  # in place of a node's word
+UNSCORED = -1  # in place of a link's node
 IMPOSSIBLE = np.float32(-1e30)  # a score that no threshold lets through
 
 
@@ -48,6 +54,11 @@ class Sections(NamedTuple):
     word_start: Any
     word_previous_end: Any  # last frame of the word before
     word_acoustic: Any  # float32
+    word_node: Any  # `UNSCORED`; while it is being scored -2 - node
+    node_parent: Any  # [NODES], as all below; the node of the words before, FREE once that is given up
+    node_word: Any
+    node_lm_state: Any
+    node_gain: Any  # float32; what its word's score has changed by
     history_word: Any  # [H], as all below
     history_start: Any
     history_end: Any  # of the last word: not known yet
@@ -84,6 +95,7 @@ class Scratch(NamedTuple):
     ranking: NDArray[np.float32]  # [max(C, B)]
     mark: NDArray[np.int64]  # [A + 1]
     target: NDArray[np.int32]  # [A + 1]
+    target_node: NDArray[np.int32]  # [A + 1]
     path_weight: NDArray[np.float64]  # [2 B]
     link_weight: NDArray[np.float64]  # [A + 1]
     word_weight: NDArray[np.float64]  # [words, those of an overlay too]; all zero between uses
@@ -120,13 +132,20 @@ _pointer: Any = intrinsic(_pointer_signature)  # an address as the pointer that 
 
 
 @njit_cached()
+def block_size(beam: Any, arena: Any, history: Any) -> Any:
+    """Of a stream's block, in int32."""
+    return HEADER + 15 * beam + 6 * arena + 4 * NODES + 4 * history
+
+
+@njit_cached()
 def sections(block: Any, beam: Any, arena: Any) -> Any:
     """The sections of a stream's block, as views."""
     capacity = np.int64(block[HISTORY_CAPACITY])
     a = HEADER
     b = a + 3 * beam
     c = b + 12 * beam
-    d = c + 5 * arena
+    d = c + 6 * arena
+    e = d + 4 * NODES
     pair = 2 * beam
     return Sections(
         block[:HEADER],
@@ -144,11 +163,16 @@ def sections(block: Any, beam: Any, arena: Any) -> Any:
         block[c + arena : c + 2 * arena],
         block[c + 2 * arena : c + 3 * arena],
         block[c + 3 * arena : c + 4 * arena],
-        block[c + 4 * arena : d].view(np.float32),
-        block[d : d + capacity],
-        block[d + capacity : d + 2 * capacity],
-        block[d + 2 * capacity : d + 3 * capacity],
-        block[d + 3 * capacity : d + 4 * capacity].view(np.float32),
+        block[c + 4 * arena : c + 5 * arena].view(np.float32),
+        block[c + 5 * arena : d],
+        block[d : d + NODES],
+        block[d + NODES : d + 2 * NODES],
+        block[d + 2 * NODES : d + 3 * NODES],
+        block[d + 3 * NODES : e].view(np.float32),
+        block[e : e + capacity],
+        block[e + capacity : e + 2 * capacity],
+        block[e + 2 * capacity : e + 3 * capacity],
+        block[e + 3 * capacity : e + 4 * capacity].view(np.float32),
     )
 
 
@@ -156,7 +180,7 @@ def sections(block: Any, beam: Any, arena: Any) -> Any:
 def stream_at(address: Any, beam: Any, arena: Any) -> Any:
     """The sections of the block at an address."""
     header = carray(_pointer(address), (HEADER,), np.int32)
-    size = HEADER + 15 * beam + 5 * arena + 4 * np.int64(header[HISTORY_CAPACITY])
+    size = block_size(beam, arena, np.int64(header[HISTORY_CAPACITY]))
     return sections(carray(_pointer(address), (size,), np.int32), beam, arena)
 
 
@@ -261,7 +285,7 @@ def last_common_link(v: Any, mark: Any) -> Any:
             common = link
         if mark[link] > 0 and v.parent[link] >= 0:
             mark[v.parent[link]] += mark[link]
-    return common, paths
+    return common
 
 
 @njit_uncounted()
@@ -277,18 +301,23 @@ def depth_of(v: Any, link: Any) -> Any:
 @njit_uncounted()
 def collect(v: Any, s: Any) -> Any:
     """Moves what is common to the history and closes gaps in the arena; returns the room missing for it, or 0."""
-    common, paths = last_common_link(v, s.mark)
+    common: Any = last_common_link(v, s.mark)
+    while common >= 0 and v.header[RESCORES] and v.word_node[common] == UNSCORED:
+        common = np.int64(v.parent[common])
     num_links = np.int64(v.header[NUM_LINKS])
     num_history = np.int64(v.header[NUM_HISTORY])
     length = depth_of(v, common)
     missing = num_history + length - np.int64(v.header[HISTORY_CAPACITY])
     if missing > 0:
         return missing
-    link = common
+    if common >= 0 and v.header[RESCORES]:
+        v.header[HISTORY_NODE] = v.word_node[common]
+    link: Any = common
     after = -1
     at = num_history + length
     while link >= 0:
         at -= 1
+        s.mark[link] = 0
         v.history_word[at] = v.word[link]
         v.history_start[at] = v.word_start[link]
         v.history_acoustic[at] = v.word_acoustic[link]
@@ -302,13 +331,14 @@ def collect(v: Any, s: Any) -> Any:
     v.header[NUM_HISTORY] = num_history + length
     kept = 0
     for link in range(num_links):
-        if 0 < s.mark[link] < paths:
+        if s.mark[link] > 0:
             parent = np.int64(v.parent[link])
             v.parent[kept] = s.mark[parent] if parent >= 0 else -1
             v.word[kept] = v.word[link]
             v.word_start[kept] = v.word_start[link]
             v.word_previous_end[kept] = v.word_previous_end[link]
             v.word_acoustic[kept] = v.word_acoustic[link]
+            v.word_node[kept] = v.word_node[link]
             s.mark[link] = kept
             kept += 1
         else:

@@ -250,7 +250,7 @@ class Trainer:
         """Summed loss of a batch, and its number of output frames."""
         device = self.device.type
         state = model.initial_state(len(batch.frames))
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda" or _cpu_has_bf16()):
+        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda" or cpu_has_bf16()):
             log_probs, _ = model(batch.frames, state)
         lengths = batch.num_frames // self.config.model.frames_per_output
         loss = ctc_crf_loss(
@@ -364,7 +364,7 @@ class Trainer:
                 file.write(line + "\n")
 
 
-def _cpu_has_bf16() -> bool:
+def cpu_has_bf16() -> bool:
     """Whether the CPU multiplies bfloat16 in hardware (without it autocast is slower than float32, or fails)."""
     return bool(torch.cpu._is_avx512_bf16_supported()) or bool(torch.cpu._is_amx_tile_supported())
 

@@ -1,0 +1,89 @@
+"""The neural language model: what is served says what was trained, and files that are none are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from neural import NUM_PIECES, WORDS, expected, random_network, spelling
+from safetensors.numpy import load_file, save_file
+
+from streaming_asr.errors import InputError, ModelError
+from streaming_asr.network import Precision, best_precision
+from streaming_asr.neural_lm import NO_PIECE, NeuralLM, Rows, save_neural_lm
+from streaming_asr.ngram import vocabulary_fingerprint
+
+
+def score_one_by_one(lm: NeuralLM, words: list[int]) -> list[float]:
+    rows: Rows = lm.start_row[None].copy()
+    pending = np.array([NO_PIECE], np.int32)
+    scores = []
+    for word in words:
+        lm.settle(rows, pending)
+        log_probs, rows, pending = lm.score(rows, np.array([word]), np.array([0]))
+        scores.append(float(log_probs[0]))
+    return scores
+
+
+SENTENCES = [[0, 1, 2], [3, 3, 4, 5], [5], [6, 0, 2, 6, 3, 1, 4]]  # 6: an unknown word
+
+
+@pytest.mark.parametrize(("precision", "error"), [("float32", 0.03), (best_precision(), 0.15)])
+def test_words_are_scored_as_the_network_was_trained_to(tmp_path: Path, precision: Precision, error: float) -> None:
+    network = random_network()
+    save_neural_lm(tmp_path / "lm.safetensors", network, spelling(), "")
+    lm = NeuralLM.load(tmp_path / "lm.safetensors", precision)
+    for words in SENTENCES:
+        assert score_one_by_one(lm, words) == pytest.approx(expected(network, words), abs=error)
+
+
+def test_nobody_s_scores_depend_on_who_else_is_scored() -> None:
+    lm = NeuralLM(random_network(), spelling())
+    alone = [score_one_by_one(lm, words) for words in SENTENCES]
+    rows = np.repeat(lm.start_row[None], len(SENTENCES), axis=0)
+    pending = np.full(len(SENTENCES), NO_PIECE, np.int32)
+    together: list[list[float]] = [[] for _ in SENTENCES]
+    for at in range(max(map(len, SENTENCES))):
+        going = np.array([index for index, words in enumerate(SENTENCES) if len(words) > at])
+        some, late = rows[going], pending[going]
+        lm.settle(some, late)
+        words = np.array([SENTENCES[index][at] for index in going])
+        log_probs, rows[going], pending[going] = lm.score(some, words, np.arange(len(going)))
+        for index, log_prob in zip(going, log_probs, strict=True):
+            together[index].append(float(log_prob))
+    assert together == alone
+
+
+def test_words_of_another_lexicon_are_refused() -> None:
+    lm = NeuralLM(random_network(), spelling(), vocabulary_fingerprint(WORDS))
+    lm.check_words(WORDS)
+    for others in (WORDS[:-1], [*WORDS[:-1], "an"], WORDS[::-1]):
+        with pytest.raises(InputError, match="others"):
+            lm.check_words(others)
+
+
+@pytest.mark.parametrize("what", ["absent", "truncated", "format", "missing", "shape", "piece", "length", "nan"])
+def test_files_that_are_no_neural_lm_are_refused_by_name(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "lm.safetensors"
+    metadata = {"format": "streaming_asr.neural_lm", "version": "1", "vocabulary": ""}
+    if what != "absent":
+        save_neural_lm(path, random_network(), spelling(), "")
+        tensors = load_file(path)
+        if what == "format":
+            metadata["version"] = "2"
+        elif what == "missing":
+            del tensors["bias"]
+        elif what == "shape":
+            tensors["bias"] = tensors["bias"][:-1]
+        elif what == "piece":
+            tensors["pieces"] = np.where(tensors["pieces"] == 7, NUM_PIECES, tensors["pieces"]).astype(np.uint16)
+        elif what == "length":
+            tensors["length"][0] = 0
+        elif what == "nan":
+            tensors["bias"][0] = np.nan
+        save_file(tensors, path, metadata)
+        if what == "truncated":
+            path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ModelError, match=r"lm\.safetensors"):
+        NeuralLM.load(path)
