@@ -18,12 +18,8 @@ import jiwer
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_asr.decoder import DecodedWord, Decoder, DecoderOptions, log_odds
-from streaming_asr.lexicon import Lexicon, LexiconTree
-from streaming_asr.manifest import LEXICON_FILE, LM_FILE, read_manifest
-from streaming_asr.model import load_model
-from streaming_asr.network import Network, best_precision
-from streaming_asr.ngram import NGram
+from streaming_asr.decoder import DecodedWord, log_odds
+from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import find_recordings, read_samples
 
 from .tune_decoder import network_outputs
@@ -74,16 +70,14 @@ def _inputs(pairs: Sequence[Pair]) -> NDArray[np.float64]:
     return np.array([[1.0, min(word.acoustic, 0.0), log_odds(word.vote)] for word, _ in pairs])
 
 
-def _recognized(model: Path, folder: Path, limit: int, options: DecoderOptions) -> Iterator[list[Pair]]:
-    network = Network(load_model(model), best_precision())
-    lexicon, ngram = Lexicon.from_file(model / LEXICON_FILE), NGram.load(model / LM_FILE)
-    decoder = Decoder(LexiconTree.build(lexicon, ngram.unigram_log_probs), ngram, options)
+def _recognized(recognizer: Recognizer, folder: Path, limit: int) -> Iterator[list[Pair]]:
+    decoder = recognizer.decoder
     recordings = find_recordings([folder])
     for recording in recordings[:: max(1, len(recordings) // limit)][:limit]:
         state = decoder.start()
-        decoder.step(state, network_outputs(network, read_samples(recording.path)))
+        decoder.step(state, network_outputs(recognizer.model, read_samples(recording.path)))
         words = decoder.finish(state)[0].words
-        right = right_words(recording.words, [lexicon.words[word.word_id] for word in words])
+        right = right_words(recording.words, [recognizer.words[word.word_id] for word in words])
         yield list(zip(words, right, strict=True))
 
 
@@ -93,8 +87,8 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--limit", type=int, default=120, help="recordings of a folder (default: %(default)s)")
     options = parser.parse_args()
-    decoder_options = DecoderOptions(**read_manifest(options.model).decoder)
-    folders = [list(_recognized(options.model, f, options.limit, decoder_options)) for f in options.folders]
+    recognizer = Recognizer.load(options.model)
+    folders = [list(_recognized(recognizer, folder, options.limit)) for folder in options.folders]
     weights = fit([pair for recordings in folders for recording in recordings[::2] for pair in recording])
     for folder, recordings in zip(options.folders, folders, strict=True):
         held_out = [pair for recording in recordings[1::2] for pair in recording]

@@ -24,14 +24,14 @@ from streaming_asr.features import Samples, extract
 from streaming_asr.lexicon import Lexicon, LexiconTree
 from streaming_asr.manifest import LEXICON_FILE, LM_FILE, MANIFEST_FILE, NEURAL_LM_FILE
 from streaming_asr.model import load_model
-from streaming_asr.network import Network, Precision, best_precision
+from streaming_asr.network import Network, Precision, StepFunction, best_precision
 from streaming_asr.neural_lm import NeuralLM
 from streaming_asr.ngram import NGram
 from streaming_asr.recognizer import flush_silence
 from streaming_asr.recordings import find_recordings, read_samples
 
 
-def network_outputs(network: Network, samples: Samples) -> NDArray[np.float32]:
+def network_outputs(network: StepFunction, samples: Samples) -> NDArray[np.float32]:
     """What the network makes of a whole recording, float32 [T, V]; as a stream that is finished gets it."""
     frames = extract(np.concatenate((samples, flush_silence(network.config))))
     frames = np.concatenate((frames, np.repeat(frames[-1:], -len(frames) % network.config.frames_per_step, axis=0)))

@@ -352,8 +352,11 @@ class Decoder:
             for state, room in zip(states, missing.tolist(), strict=True):
                 self._grow_history(state, room)
 
-    def _rescore(self, neural_lm: NeuralLM, states: Sequence[DecoderState]) -> None:
-        """Gives the words that good paths found since the last time their scores by the neural language model."""
+    def _rescore(self, neural_lm: NeuralLM, states: Sequence[DecoderState]) -> bool:
+        """Gives the words that good paths found since the last time their scores by the neural language model.
+
+        Whether there were any.
+        """
         options, s, search = self.options, self._scratch(), self._search
         addresses = np.array([state.address for state in states], np.int64)
         requests = np.empty((NODES * len(states), 4), np.int32)
@@ -376,7 +379,7 @@ class Decoder:
             for index, (stream, node) in enumerate(requests[:, : rescoring.NODE + 1].tolist()):
                 states[stream].grow(node + 1)
                 _rows(states[stream])[node], _pending(states[stream])[node] = after[index], pending[index]
-        rescoring.rescore(addresses, options.neural_lm_weight, s, search, requests, log_probs)
+        return bool(rescoring.rescore(addresses, options.neural_lm_weight, s, search, requests, log_probs))
 
     def best(self, state: DecoderState) -> Hypothesis:
         """The best hypothesis so far, without the word being spoken unless it could end here; changes nothing."""
@@ -432,6 +435,10 @@ class Decoder:
 
         At least one: if no path is at the end of a word, the best path without its open word.
         """
+        if self.neural_lm is not None:
+            state = state.copy()
+            while self._rescore(self.neural_lm, [state]):
+                pass  # words behind words that had no score yet
         path, score, stable = search_results.best_path(
             state.address, state.overlay_address, self._scratch(), self._search, self.tree.arrays
         )

@@ -159,7 +159,8 @@ class Recognizer:
             raise ModelError(f"{folder / LEXICON_FILE} does not fit the language models: {error}") from error
         network = Network(load_model(folder).to(find_device(device)), precision or best_precision(device))
         formatter = Formatter(_read_punctuator(folder, manifest))
-        version = f"{manifest.sha256[:12]}, {network.precision} on {device},"
+        weights = manifest.sha256[:12], manifest.files.get(NEURAL_LM_FILE, "")[:12]
+        version = f"{' '.join(weights)}, {network.precision} on {device},"
         recognizer = cls(manifest.name, network, lexicon, decoder, formatter, _read_g2p(folder, manifest), version)
         recognizer.warm_up()
         return recognizer

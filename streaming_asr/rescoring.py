@@ -26,7 +26,7 @@ from streaming_asr.search_state import (
     stream_at,
 )
 
-EVERY_FRAMES = 2  # a step of the network
+EVERY_FRAMES = 4  # two steps of the network
 STREAM, NODE, BEFORE, WORD = range(4)  # columns of a request
 
 
@@ -108,11 +108,12 @@ def _find(v: Any, parent: Any, word: Any) -> Any:
 
 
 @njit_cached()
-def rescore(addresses: Any, weight: Any, s: Any, search: Any, requests: Any, log_probs: Any) -> None:
+def rescore(addresses: Any, weight: Any, s: Any, search: Any, requests: Any, log_probs: Any) -> Any:
     """Adds ``weight`` times ``log_probs`` [N] to the gains of requested nodes, and gains to paths with their words.
 
-    Words beside the lexicon keep their scores.
+    Words beside the lexicon keep their scores. Returns the number of words on paths that got theirs.
     """
+    count = 0
     for n in range(log_probs.shape[0]):
         v = stream_at(addresses[requests[n, STREAM]], search.beam, search.arena)
         if requests[n, WORD] < search.num_words:
@@ -129,7 +130,9 @@ def rescore(addresses: Any, weight: Any, s: Any, search: Any, requests: Any, log
                 v.word_node[link] = -2 - v.word_node[link]
                 gain[link] += v.node_gain[v.word_node[link]]
                 anything = True
+                count += 1
         if anything:
             for path in range(2 * np.int64(v.header[NUM_ALIVE])):
                 if v.link[path] >= 0 and v.score[path] > IMPOSSIBLE:
                     v.score[path] += np.float32(gain[v.link[path]])
+    return count

@@ -6,7 +6,15 @@ import pytest
 
 from streaming_asr import calibration
 from streaming_asr.admission import StepCost
-from streaming_asr.calibration import BATCH, FRONT_SECONDS, SPOKEN_FRAMES, kept_cost, made_up_speech, measure_step
+from streaming_asr.calibration import (
+    BATCH,
+    FRONT_SECONDS,
+    SEARCHES,
+    SPOKEN_FRAMES,
+    kept_cost,
+    made_up_speech,
+    measure_step,
+)
 from streaming_asr.decoder import Decoder, DecoderOptions
 from streaming_asr.errors import InputError
 from streaming_asr.lexicon import Lexicon, LexiconTree
@@ -31,13 +39,14 @@ def make_network() -> Network:
 
 
 def test_what_a_step_costs_is_put_together_from_its_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, many, front, search = 0.003, 0.003 + 0.0001 * (BATCH - 1), 0.001 * FRONT_SECONDS, 0.0005 * SPOKEN_FRAMES
-    times = iter([one, many, front, search])
+    one, many, front = 0.003, 0.003 + 0.0001 * (BATCH - 1), 0.001 * FRONT_SECONDS
+    alone, together = (SPOKEN_FRAMES * (0.0004 + 0.0005 * size) for size in (1, SEARCHES))
+    times = iter([one, many, alone, together, front])
     monkeypatch.setattr(calibration, "_shortest", lambda work: next(times))
     cost = measure_step(make_network(), make_decoder(tmp_path))
     assert cost.audio_seconds == 0.06
     assert cost.per_stream == pytest.approx(0.0001 + 0.001 * 0.06 + 2 * 0.0005)  # network, front end, search
-    assert cost.fixed == pytest.approx(0.003 - 0.0001)
+    assert cost.fixed == pytest.approx(0.003 - 0.0001 + 2 * 0.0004)
 
 
 def test_it_is_measured_on_this_machine(tmp_path: Path) -> None:

@@ -20,13 +20,14 @@ from streaming_asr.formatting.punctuation import PunctuationNetwork, Punctuator
 from streaming_asr.g2p import G2P, G2PLevel
 from streaming_asr.lexicon import Lexicon
 from streaming_asr.model import AcousticModel, ModelConfig, save_model
-from streaming_asr.ngram import NGram
+from streaming_asr.neural_lm import PieceLM, Spelling, save_neural_lm
+from streaming_asr.ngram import NGram, vocabulary_fingerprint
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.training.export import export_model
 
 CONFIG, WEIGHTS, LEXICON, LM = "config.json", "model.safetensors", "lexicon.txt", "lm.safetensors"
-PUNCTUATION, PRONOUNCER = "punctuation.safetensors", "g2p.safetensors"
-FILES = (CONFIG, WEIGHTS, LEXICON, LM, PUNCTUATION, PRONOUNCER)
+PUNCTUATION, PRONOUNCER, NEURAL_LM = "punctuation.safetensors", "g2p.safetensors", "neural_lm.safetensors"
+FILES = (CONFIG, WEIGHTS, LEXICON, LM, PUNCTUATION, PRONOUNCER, NEURAL_LM)
 WORDS = {"yes": "Y EH S", "no": "N OW", "go": "G OW"}
 
 
@@ -44,8 +45,13 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Punctuator(list(WORDS), PunctuationNetwork(len(WORDS), 8, 8, 1)).save(folder / PUNCTUATION)
     units = [(letter, (phone,)) for letter, phone in zip("yesno", ["Y", "EH", "S", "N", "OW"], strict=True)]
     G2P(units, [G2PLevel(np.arange(7), np.full(7, -2.0), np.zeros(7))]).save(folder / PRONOUNCER)
+    spelling = Spelling(np.ones(3, np.uint8), np.array([2, 3, 4], np.uint16))
+    save_neural_lm(folder / NEURAL_LM, PieceLM(5, 4, 4, 1), spelling, vocabulary_fingerprint(lexicon.words))
     sources = folder / "acoustic", folder / LEXICON, folder / LM
-    export_model(*sources, folder / "model", name="tiny", punctuation=folder / PUNCTUATION, g2p=folder / PRONOUNCER)
+    export_model(
+        *sources, folder / "model", name="tiny",
+        punctuation=folder / PUNCTUATION, g2p=folder / PRONOUNCER, neural_lm=folder / NEURAL_LM,
+    )  # fmt: skip
     return folder / "model"
 
 
@@ -129,6 +135,10 @@ def swapped(folder: Path) -> None:
     (folder / WEIGHTS).write_bytes((folder / "x").read_bytes())
 
 
+def of_fewer_words(held: dict[str, Any]) -> None:
+    held.update(length=held["length"][:-1], pieces=held["pieces"][:-1])
+
+
 HUGE_HEADER = (1 << 60).to_bytes(8, "little") + b"{}"
 PICKLE = b"\x80\x04cposix\nsystem\n(S'true'\ntR."
 
@@ -157,6 +167,10 @@ CORRUPTIONS: list[tuple[str, str, Callable[[Path], None]]] = [
     ("punctuation with a huge header", PUNCTUATION, signed(PUNCTUATION, lambda _: HUGE_HEADER)),
     ("punctuation lacks a table", PUNCTUATION, signed(PUNCTUATION, tensors(lambda held: held.pop("out.weight")))),
     ("pronunciation model pickled", PRONOUNCER, signed(PRONOUNCER, lambda _: PICKLE)),
+    ("neural LM pickled", NEURAL_LM, signed(NEURAL_LM, lambda _: PICKLE)),
+    ("neural LM with a huge header", NEURAL_LM, signed(NEURAL_LM, lambda _: HUGE_HEADER)),
+    ("neural LM lacks a tensor", NEURAL_LM, signed(NEURAL_LM, tensors(lambda held: held.pop("projection.weight")))),
+    ("neural LM of fewer words", LEXICON, signed(NEURAL_LM, tensors(of_fewer_words))),
     ("pronunciation model lacks a table", PRONOUNCER, signed(PRONOUNCER, tensors(lambda held: held.pop("1.unit")))),
     ("LM of other words", LEXICON, signed(LEXICON, lambda content: content + b"maybe\tM EY B IY\n")),
     ("lexicon of unknown phones", LEXICON, signed(LEXICON, lambda content: content + b"x\tQQ\n")),
