@@ -123,15 +123,15 @@ def rescore(addresses: Any, weight: Any, s: Any, search: Any, requests: Any, log
     gain = s.link_weight
     for b in range(addresses.shape[0]):
         v = stream_at(addresses[b], search.beam, search.arena)
-        anything = False
+        found = 0
         for link in range(np.int64(v.header[NUM_LINKS])):
             gain[link] = gain[v.parent[link]] if v.parent[link] >= 0 else 0.0
             if v.word_node[link] < UNSCORED:
                 v.word_node[link] = -2 - v.word_node[link]
                 gain[link] += v.node_gain[v.word_node[link]]
-                anything = True
-                count += 1
-        if anything:
+                found += 1
+        count += found
+        if found > 0:
             for path in range(2 * np.int64(v.header[NUM_ALIVE])):
                 if v.link[path] >= 0 and v.score[path] > IMPOSSIBLE:
                     v.score[path] += np.float32(gain[v.link[path]])
