@@ -45,15 +45,6 @@ class PieceLM(nn.Module):
         self.lstm = nn.LSTM(embedding_size, hidden_size, num_layers, batch_first=True)
         self.projection = nn.Linear(hidden_size, embedding_size)
         self.bias = nn.Parameter(torch.zeros(num_pieces))
-        nn.init.normal_(self.embedding.weight, std=0.1)
-        for layer in range(num_layers):
-            for gate in self.lstm.get_parameter(f"weight_hh_l{layer}").chunk(4):
-                nn.init.orthogonal_(gate)
-            for gate in self.lstm.get_parameter(f"weight_ih_l{layer}").chunk(4):
-                nn.init.xavier_uniform_(gate)
-            nn.init.zeros_(self.lstm.get_parameter(f"bias_hh_l{layer}"))
-            nn.init.zeros_(self.lstm.get_parameter(f"bias_ih_l{layer}"))
-            nn.init.ones_(self.lstm.get_parameter(f"bias_ih_l{layer}")[hidden_size : 2 * hidden_size])  # remember
 
     def forward(self, pieces: Tensor) -> Tensor:
         """int64 [B, T], to scores [B, T, P]; a sentence's first input is `END`."""

@@ -138,8 +138,8 @@ class Recognizer:
 
         ``decoder_options`` override fields of `DecoderOptions` in the folder's manifest; ``precision`` of the network
         is what suits the device if None; ``graph`` is what `read_graph` gave for the folder, if it was read before.
-        The search runs on the CPU whatever the network's ``device``. Raises `ModelError`, naming the file, when
-        something is missing, damaged or does not fit, and `InputError` for what this machine lacks.
+        The search and its language models run on the CPU whatever the network's ``device``. Raises `ModelError`, naming
+        the file, when something is missing, damaged or does not fit, and `InputError` for what this machine lacks.
         """
         manifest = read_manifest(folder)
         if not manifest.name:
@@ -153,11 +153,12 @@ class Recognizer:
         except TypeError as error:
             raise InputError(f"unknown decoder option: {error}") from error
         lexicon, tree, ngram = graph or read_graph(folder)
+        network = Network(load_model(folder).to(find_device(device)), precision or best_precision(device))
+        neural_lm = _read_neural_lm(folder, manifest, network.precision if device == "cpu" else best_precision())
         try:
-            decoder = Decoder(tree, ngram, options, _read_neural_lm(folder, manifest))
+            decoder = Decoder(tree, ngram, options, neural_lm)
         except InputError as error:
             raise ModelError(f"{folder / LEXICON_FILE} does not fit the language models: {error}") from error
-        network = Network(load_model(folder).to(find_device(device)), precision or best_precision(device))
         formatter = Formatter(_read_punctuator(folder, manifest))
         weights = manifest.sha256[:12], manifest.files.get(NEURAL_LM_FILE, "")[:12]
         version = f"{' '.join(weights)}, {network.precision} on {device},"
@@ -244,12 +245,12 @@ def _advanced(stream: Stream) -> list[Event] | Exception:
         return error
 
 
-def _read_neural_lm(folder: Path, manifest: Manifest) -> NeuralLM | None:
+def _read_neural_lm(folder: Path, manifest: Manifest, precision: Precision) -> NeuralLM | None:
     """None in a folder without one."""
     if NEURAL_LM_FILE not in manifest.files:
         return None
     read_verified(folder / NEURAL_LM_FILE, manifest.files[NEURAL_LM_FILE])
-    return NeuralLM.load(folder / NEURAL_LM_FILE)
+    return NeuralLM.load(folder / NEURAL_LM_FILE, precision)
 
 
 def _read_punctuator(folder: Path, manifest: Manifest) -> Punctuator | None:

@@ -23,7 +23,7 @@ import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError
 from ..lexicon import Lexicon
@@ -213,8 +213,7 @@ def train_neural_lm(
     dev = _read_words(held_out, words)
     spelled, _ = _spell(dev, spelling)
     sentences = np.split(spelled, np.flatnonzero(spelled == END)[:-1] + 1)
-    network = PieceLM(settings.num_pieces, settings.embedding_size, settings.hidden_size, settings.num_layers)
-    network.to(device)
+    network = _untrained(settings).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=0.0)
     checkpoint = output.with_suffix(".pt")
     step = 0
@@ -248,6 +247,21 @@ def train_neural_lm(
             os.replace(checkpoint.with_suffix(".part"), checkpoint)
             last_saved = time.monotonic()
     save_neural_lm(output, network, spelling, vocabulary_fingerprint(words))
+
+
+def _untrained(config: NeuralLMConfig) -> PieceLM:
+    """Gates that keep what they hold at first: recurrent weights orthogonal, biases of the forget gates 1."""
+    network = PieceLM(config.num_pieces, config.embedding_size, config.hidden_size, config.num_layers)
+    nn.init.normal_(network.embedding.weight, std=0.1)
+    for layer in range(config.num_layers):
+        for gate in network.lstm.get_parameter(f"weight_hh_l{layer}").chunk(4):
+            nn.init.orthogonal_(gate)
+        for gate in network.lstm.get_parameter(f"weight_ih_l{layer}").chunk(4):
+            nn.init.xavier_uniform_(gate)
+        nn.init.zeros_(network.lstm.get_parameter(f"bias_hh_l{layer}"))
+        nn.init.zeros_(network.lstm.get_parameter(f"bias_ih_l{layer}"))
+        nn.init.ones_(network.lstm.get_parameter(f"bias_ih_l{layer}")[config.hidden_size : 2 * config.hidden_size])
+    return network
 
 
 def _learning_rate(config: NeuralLMConfig, step: int) -> float:
