@@ -202,7 +202,11 @@ def train_neural_lm(
     :raises InputError: a file cannot be read, or there is too little text.
     """
     settings = read_neural_lm_config(config)
-    words = Lexicon.from_file(lexicon).words
+    try:
+        words = Lexicon.from_file(lexicon).words
+        output.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot use {error.filename}: {error.strerror}") from error
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.manual_seed(settings.seed)
     generator = torch.Generator(device).manual_seed(settings.seed)

@@ -148,6 +148,11 @@ def test_what_is_wrong_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         train(folder, "lm.safetensors", steps="many")
     with pytest.raises(InputError, match="cannot read"):
         read_neural_lm_config(folder / "none.json")
+    text = [folder / "text.txt"]
+    with pytest.raises(InputError, match=r"none\.txt: No such file"):
+        train_neural_lm(text, folder / "none.txt", text, folder / "lm.safetensors")
+    with pytest.raises(InputError, match=r"text\.txt: File exists"):
+        train_neural_lm(text, folder / "lexicon.txt", text, folder / "text.txt" / "lm.safetensors")
     monkeypatch.setitem(sys.modules, "sentencepiece", None)
     with pytest.raises(InputError, match="pip install"):
         train(folder, "lm.safetensors")
