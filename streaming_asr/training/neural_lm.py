@@ -19,7 +19,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,7 +29,7 @@ from ..lexicon import Lexicon
 from ..neural_lm import END, UNKNOWN, PieceLM, Spelling, save_neural_lm
 from ..ngram import vocabulary_fingerprint
 from .lm import encode, read_sentences
-from .train import cpu_has_bf16
+from .runs import bfloat16_where_fast, learning_rate, read_settings
 
 logger = logging.getLogger(__name__)
 
@@ -57,18 +56,6 @@ class NeuralLMConfig:
     normalization: float = 0.03  # weight of the squared logarithm of the sum over all pieces
     seed: int = 1
     checkpoint_minutes: float = 4.0
-
-
-def read_neural_lm_config(path: Path | None) -> NeuralLMConfig:
-    """From JSON with any of its fields. Raises `InputError`."""
-    if path is None:
-        return NeuralLMConfig()
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=NeuralLMConfig)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:  # not JSON, or a field that is none
-        raise InputError(f"{path}: {error}") from error
 
 
 def learn_spelling(words: Sequence[str], counts: Sequence[int], num_pieces: int) -> Spelling:
@@ -154,8 +141,7 @@ def _inputs(pieces: Tensor) -> Tensor:
 
 def _log_probs(network: PieceLM, pieces: Tensor) -> tuple[Tensor, Tensor]:
     """Log probabilities of pieces [B, T], 0 for padding (-1), and the logarithms of what they were divided by."""
-    device = pieces.device.type
-    with torch.autocast(device, torch.bfloat16, enabled=device == "cuda" or cpu_has_bf16()):
+    with bfloat16_where_fast(pieces.device.type):
         scores = network(_inputs(pieces))
     scores = scores.float()
     total = scores.logsumexp(dim=-1)
@@ -201,7 +187,7 @@ def train_neural_lm(
     :param config: JSON with fields of `NeuralLMConfig`.
     :raises InputError: a file cannot be read, or there is too little text.
     """
-    settings = read_neural_lm_config(config)
+    settings = read_settings(config, NeuralLMConfig)
     try:
         words = Lexicon.from_file(lexicon).words
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +217,7 @@ def train_neural_lm(
     losses = torch.zeros((), device=device)
     while step < settings.steps:
         for group in optimizer.param_groups:
-            group["lr"] = _learning_rate(settings, step)
+            group["lr"] = learning_rate(settings, step, step / settings.steps)
         generator.manual_seed((settings.seed << 32) + step)  # a resumed run reads what it would have read
         log_probs, total = _log_probs(network, source.windows(generator))
         optimizer.zero_grad()
@@ -266,10 +252,3 @@ def _untrained(config: NeuralLMConfig) -> PieceLM:
         nn.init.zeros_(network.lstm.get_parameter(f"bias_ih_l{layer}"))
         nn.init.ones_(network.lstm.get_parameter(f"bias_ih_l{layer}")[config.hidden_size : 2 * config.hidden_size])
     return network
-
-
-def _learning_rate(config: NeuralLMConfig, step: int) -> float:
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    share = 0.5 * (1 + math.cos(math.pi * step / config.steps))
-    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * share

@@ -22,7 +22,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -38,6 +37,7 @@ from .data import NO_AUGMENTATION, Augmentation, length_buckets
 from .dataset import Batch, DataSet, read_pronunciations
 from .front_end import with_convolutions
 from .g2p import edit_distance
+from .runs import bfloat16_where_fast, learning_rate, read_settings
 
 logger = logging.getLogger(__name__)
 
@@ -162,14 +162,6 @@ def _prefetch(batches: Iterable[Batch], device: torch.device, depth: int = 4) ->
         is_closed.set()
 
 
-def _learning_rate(config: TrainConfig, epoch: float, step: int) -> float:
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    progress = min(1.0, epoch / config.epochs)
-    share = 0.5 * (1 + math.cos(math.pi * progress))
-    return config.final_learning_rate + (config.learning_rate - config.final_learning_rate) * share
-
-
 class Trainer:
     """One run in ``folder``: ``checkpoint.pt`` (its own; loaded with ``weights_only``), ``log.jsonl``, ``model/``."""
 
@@ -250,7 +242,7 @@ class Trainer:
         """Summed loss of a batch, and its number of output frames."""
         device = self.device.type
         state = model.initial_state(len(batch.frames))
-        with torch.autocast(device, torch.bfloat16, enabled=device == "cuda" or cpu_has_bf16()):
+        with bfloat16_where_fast(device):
             log_probs, _ = model(batch.frames, state)
         lengths = batch.num_frames // self.config.model.frames_per_output
         loss = ctc_crf_loss(
@@ -273,7 +265,7 @@ class Trainer:
             batch = next(batches)
             step_began = time.monotonic()
             for group in self.optimizer.param_groups:
-                group["lr"] = _learning_rate(config, exact_epoch, self.step)
+                group["lr"] = learning_rate(config, self.step, exact_epoch / config.epochs)
             # What is dropped depends on nothing before, so that a run goes on as if it had not been stopped.
             torch.manual_seed((config.seed << 32) + self.step * self.world_size + self.rank)
             loss, num_frames = self._loss(self.model, batch, crf=exact_epoch >= config.ctc_epochs)
@@ -364,11 +356,6 @@ class Trainer:
                 file.write(line + "\n")
 
 
-def cpu_has_bf16() -> bool:
-    """Whether the CPU multiplies bfloat16 in hardware (without it autocast is slower than float32, or fails)."""
-    return bool(torch.cpu._is_avx512_bf16_supported()) or bool(torch.cpu._is_amx_tile_supported())
-
-
 @contextlib.contextmanager
 def _first_process_first() -> Iterator[None]:
     if distributed.is_initialized() and distributed.get_rank():
@@ -376,18 +363,6 @@ def _first_process_first() -> Iterator[None]:
     yield
     if distributed.is_initialized() and not distributed.get_rank():
         distributed.barrier()
-
-
-def read_config(path: Path | None) -> TrainConfig:
-    """A `TrainConfig` from JSON with any of its fields (``model``, ``augmentation``: objects). Raises `InputError`."""
-    if path is None:
-        return TrainConfig()
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=TrainConfig)
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:  # not JSON, or a field that is none
-        raise InputError(f"{path}: {error}") from error
 
 
 def train(
@@ -404,7 +379,7 @@ def train(
 
     Run under ``torchrun`` it trains data-parallel (gloo on CPUs, nccl on GPUs), with ``batch_seconds`` a process.
     """
-    settings = read_config(config)
+    settings = read_settings(config, TrainConfig)
     if "WORLD_SIZE" in os.environ and not distributed.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend, timeout=timedelta(days=1))  # extracting features takes hours

@@ -27,7 +27,8 @@ from streaming_asr.training import front_end
 from streaming_asr.training.data import NO_AUGMENTATION, Augmentation
 from streaming_asr.training.dataset import Cut, DataSet, read_pronunciations
 from streaming_asr.training.export import export_model
-from streaming_asr.training.train import Plan, TrainConfig, Trainer, read_config, train
+from streaming_asr.training.runs import read_settings
+from streaming_asr.training.train import Plan, TrainConfig, Trainer, train
 
 from .corpus import CHORDS, LEXICON, write_corpus
 
@@ -121,7 +122,7 @@ def test_who_prepares_the_batches_makes_no_difference(corpus: Path, tmp_path: Pa
 
 def test_fewer_batches_than_processes_are_refused(corpus: Path, tmp_path: Path) -> None:
     data = DataSet([corpus / "audio"], read_pronunciations(corpus / "lexicon.txt"), tmp_path / "features", SHAPE)
-    config = dataclasses.replace(read_config(corpus / "config.json"), batch_seconds=1000.0)
+    config = dataclasses.replace(read_settings(corpus / "config.json", TrainConfig), batch_seconds=1000.0)
     mean, _ = data.features.statistics()
     assert Plan(config, data, mean).num_batches(0) == 1
     with pytest.raises(InputError, match="2 processes cannot share the 1 batches"):
@@ -130,7 +131,7 @@ def test_fewer_batches_than_processes_are_refused(corpus: Path, tmp_path: Path) 
 
 def test_a_run_goes_on_with_what_its_config_says_now(corpus: Path, tmp_path: Path) -> None:
     data = DataSet([corpus / "audio"], read_pronunciations(corpus / "lexicon.txt"), tmp_path / "features", SHAPE)
-    config = read_config(corpus / "config.json")
+    config = read_settings(corpus / "config.json", TrainConfig)
     for decay in (0.1, 0.3):
         trainer = Trainer(dataclasses.replace(config, weight_decay=decay), data, None, tmp_path / "run")
         trainer.save()
@@ -254,16 +255,6 @@ def test_two_processes_train_together(corpus: Path, tmp_path: Path) -> None:
     load_model(tmp_path / "run" / "model")
 
 
-def test_wrong_settings_are_refused_by_name(tmp_path: Path) -> None:
-    config = tmp_path / "config.json"
-    config.write_text('{"epochs": "many"}')
-    with pytest.raises(InputError, match="epochs"):
-        read_config(config)
-    with pytest.raises(InputError, match="cannot read"):
-        read_config(tmp_path / "missing.json")
-    assert read_config(None) == TrainConfig()
-
-
 def test_the_checkpoint_is_read_without_pickle(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
     load = torch.load
@@ -280,7 +271,7 @@ def test_the_checkpoint_is_read_without_pickle(corpus: Path, tmp_path: Path, mon
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.json")), ids=lambda path: path.stem)
 def test_every_recipe_makes_a_network(recipe: Path) -> None:
-    config = read_config(recipe)
+    config = read_settings(recipe, TrainConfig)
     with torch.device("meta"):
         weights = sum(p.numel() for p in AcousticModel(config.model).parameters())
     assert 5e6 < weights < 6e7
@@ -288,7 +279,7 @@ def test_every_recipe_makes_a_network(recipe: Path) -> None:
 
 
 def test_the_cells_are_trained_alike() -> None:
-    configs = {cell: read_config(RECIPES / "cells" / f"{cell}.json") for cell in ("lstm", "gru", "rnn")}
+    configs = {cell: read_settings(RECIPES / "cells" / f"{cell}.json", TrainConfig) for cell in ("lstm", "gru", "rnn")}
     assert {cell: config.model.cell for cell, config in configs.items()} == {cell: cell for cell in configs}
     alike = {dataclasses.replace(c, model=dataclasses.replace(c.model, cell="lstm")) for c in configs.values()}
     assert len(alike) == 1

@@ -1,0 +1,56 @@
+"""Owns what all training runs do alike: their settings from a file, their learning rate, their precision."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+import msgspec
+import torch
+
+from ..errors import InputError
+
+Settings = TypeVar("Settings")
+
+
+def read_settings(path: Path | None, kind: type[Settings]) -> Settings:
+    """A ``kind``, whose fields all have defaults, from JSON with any of them. Raises `InputError`, naming the file."""
+    if path is None:
+        return kind()
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except msgspec.DecodeError as error:  # not JSON, or a field that is none
+        raise InputError(f"{path}: {error}") from error
+
+
+class Schedule(Protocol):
+    """Of the learning rate, as settings have it."""
+
+    @property
+    def learning_rate(self) -> float:
+        """The peak."""
+
+    @property
+    def final_learning_rate(self) -> float:
+        """At the end."""
+
+    @property
+    def warmup_steps(self) -> int:
+        """Steps up to the peak."""
+
+
+def learning_rate(schedule: Schedule, step: int, progress: float) -> float:
+    """Linear warm-up, then half a cosine down; ``progress`` is the share of the run that is done, 0..1."""
+    if step < schedule.warmup_steps:
+        return schedule.learning_rate * (step + 1) / schedule.warmup_steps
+    share = 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    return schedule.final_learning_rate + (schedule.learning_rate - schedule.final_learning_rate) * share
+
+
+def bfloat16_where_fast(device: str) -> torch.autocast:
+    """Matrix products in bfloat16 on GPUs, and on processors that have it; else it is slower than float32, or fails."""
+    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda" or bool(has_bf16))
