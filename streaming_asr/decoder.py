@@ -150,6 +150,7 @@ class Overlay:
         self.address = int(self._block.ctypes.data)
 
 
+_NO_ROWS, _NONE_PENDING = np.zeros((0, 0), np.float16), np.zeros(0, np.int32)
 _NO_OVERLAY = np.array([1, 0, 0, 1, 1, 0, 0, 0, 0], np.int32)  # a root
 
 
@@ -163,15 +164,15 @@ class DecoderState:
         block: NDArray[np.int32],
         bonus: NDArray[np.float32] | None,
         overlay: Overlay | None = None,
-        rows: Rows | None = None,
-        pending: NDArray[np.int32] | None = None,
+        rows: Rows = _NO_ROWS,
+        pending: NDArray[np.int32] = _NONE_PENDING,
     ) -> None:
         self.block = block
         self.bonus = bonus
         self.bonus_address = 0 if bonus is None else int(bonus.ctypes.data)
         self.overlay = overlay
         self.overlay_address = int(_NO_OVERLAY.ctypes.data) if overlay is None else overlay.address
-        # Of the neural language model, for each word node that there was so far: see `NeuralLM`.
+        # Of the neural language model, for each word node that there was so far (see `NeuralLM`); without it none.
         self.rows = rows  # [N, R]
         self.pending = pending  # [N]
 
@@ -198,21 +199,19 @@ class DecoderState:
     @property
     def nbytes(self) -> int:
         """Memory held; grows by 16 bytes a stable word, and up to 64 rows of the neural language model."""
-        return self.block.nbytes + (0 if self.rows is None else self.rows.nbytes)
+        return self.block.nbytes + self.rows.nbytes
 
     def grow(self, num_nodes: int) -> None:
         """Makes room for so many word nodes."""
-        room = len(_rows(self))
+        room = len(self.rows)
         if num_nodes > room:
             more = min(NODES, max(num_nodes, 2 * room)) - room
-            self.rows = np.concatenate((_rows(self), np.zeros((more, _rows(self).shape[1]), np.float16)))
-            self.pending = np.concatenate((_pending(self), np.full(more, NO_PIECE, np.int32)))
+            self.rows = np.concatenate((self.rows, np.zeros((more, self.rows.shape[1]), np.float16)))
+            self.pending = np.concatenate((self.pending, np.full(more, NO_PIECE, np.int32)))
 
     def copy(self) -> DecoderState:
         """An independent state that continues from here."""
-        rows = None if self.rows is None else self.rows.copy()
-        pending = None if self.pending is None else self.pending.copy()
-        return DecoderState(self.block.copy(), self.bonus, self.overlay, rows, pending)
+        return DecoderState(self.block.copy(), self.bonus, self.overlay, self.rows.copy(), self.pending.copy())
 
 
 class Decoder:
@@ -231,12 +230,12 @@ class Decoder:
         neural_lm: NeuralLM | None = None,
     ) -> None:
         options = options or DecoderOptions()
-        if len(tree.words) != ngram.num_words:
-            raise InputError(f"the lexicon has {len(tree.words)} words, the language model {ngram.num_words}")
-        if ngram.vocabulary not in ("", vocabulary_fingerprint(tree.words)):
-            raise InputError("the lexicon's words are others than the language model's, or in another order")
-        if neural_lm is not None:
-            neural_lm.check_words(tree.words)
+        vocabulary = vocabulary_fingerprint(tree.words)
+        for name, lm in (("language model", ngram), ("neural language model", neural_lm)):
+            if lm is not None and lm.num_words != len(tree.words):
+                raise InputError(f"the lexicon has {len(tree.words)} words, the {name} {lm.num_words}")
+            if lm is not None and lm.vocabulary not in ("", vocabulary):
+                raise InputError(f"the lexicon's words are others than the {name}'s, or in another order")
         self.tree = tree
         self.ngram = ngram
         self.neural_lm = neural_lm
@@ -359,26 +358,26 @@ class Decoder:
         """
         options, s, search = self.options, self._scratch(), self._search
         addresses = np.array([state.address for state in states], np.int64)
-        requests = np.empty((NODES * len(states), 4), np.int32)
+        room = np.empty((NODES * len(states), rescoring.COLUMNS), np.int32)
         share, reach = options.rescored_lm_weight, options.rescore_reach
-        requests = requests[: rescoring.unscored(addresses, share, reach, s, search, self.ngram.arrays, requests)]
-        log_probs = np.empty(len(requests), np.float32)
+        requests = room[: rescoring.unscored(addresses, share, reach, s, search, self.ngram.arrays, room)]
+        log_probs = np.empty(0, np.float32)
         if len(requests):
-            befores, at = np.unique(
-                requests[:, rescoring.STREAM] * NODES + requests[:, rescoring.BEFORE], return_inverse=True
-            )
+            stream, nodes, before, words = requests.T
+            befores, at = np.unique(stream * NODES + before, return_inverse=True)
             owners = [(states[key // NODES], key % NODES) for key in befores.tolist()]
-            rows = np.stack([_rows(state)[node] for state, node in owners])
-            pending = np.array([_pending(state)[node] for state, node in owners], np.int32)
-            late = np.flatnonzero(pending != NO_PIECE)
+            rows = np.stack([state.rows[node] for state, node in owners])
+            pending = np.array([state.pending[node] for state, node in owners])
+            late = np.flatnonzero(pending != NO_PIECE).tolist()
             neural_lm.settle(rows, pending)
-            for index in late.tolist():
+            for index in late:
                 state, node = owners[index]
-                _rows(state)[node], _pending(state)[node] = rows[index], NO_PIECE
-            log_probs, after, pending = neural_lm.score(rows, requests[:, rescoring.WORD].astype(np.int64), at)
-            for index, (stream, node) in enumerate(requests[:, : rescoring.NODE + 1].tolist()):
-                states[stream].grow(node + 1)
-                _rows(states[stream])[node], _pending(states[stream])[node] = after[index], pending[index]
+                state.rows[node], state.pending[node] = rows[index], NO_PIECE
+            log_probs, rows, pending = neural_lm.score(rows, words.astype(np.int64), at)
+            for index, (owner, node) in enumerate(zip(stream.tolist(), nodes.tolist(), strict=True)):
+                state = states[owner]
+                state.grow(node + 1)
+                state.rows[node], state.pending[node] = rows[index], pending[index]
         return bool(rescoring.rescore(addresses, options.neural_lm_weight, s, search, requests, log_probs))
 
     def best(self, state: DecoderState) -> Hypothesis:
@@ -550,16 +549,6 @@ class Decoder:
             if count <= room:
                 return traced[:, :count], acoustic[:count]
             room = count
-
-
-def _rows(state: DecoderState) -> Rows:
-    assert state.rows is not None
-    return state.rows
-
-
-def _pending(state: DecoderState) -> NDArray[np.int32]:
-    assert state.pending is not None
-    return state.pending
 
 
 def _decoded(traced: NDArray[np.int32], acoustic: NDArray[np.float32]) -> list[DecodedWord]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,7 @@ INPUT_RANGE = 18.0
 WEIGHT_LEVELS = 63
 
 _Recorded = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
-RECORDED_STREAMS = 3  # in the step that is recorded; any number works
+RECORDED_ROWS = 3  # in a call that is recorded; any number works
 _multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
 
 
@@ -62,8 +62,7 @@ class StepFunction(Protocol):
 class Network:
     """`AcousticModel` for inference. Weights are shared by all callers; the state is theirs.
 
-    A step is recorded once (`torch.jit.trace`) and then runs as one call, without Python between its operations:
-    other threads' Python neither waits for it nor holds it up.
+    A step is `recorded`.
     """
 
     def __init__(self, model: AcousticModel, precision: Precision = "float32") -> None:
@@ -73,13 +72,8 @@ class Network:
         self.config = model.config
         self.precision = precision
         self._model = model
-        frames = model.mean.new_zeros(RECORDED_STREAMS, self.config.frames_per_step, self.config.num_mel_bins)
-        example = (frames, *model.initial_state(RECORDED_STREAMS))
-        with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter(
-                "ignore"
-            )  # shapes that the config settles; what is to replace `trace` needs a compiler
-            self._step: _Recorded = torch.jit.trace(_Step(model, precision), example, check_trace=False)  # type: ignore[no-untyped-call]
+        frames = model.mean.new_zeros(RECORDED_ROWS, self.config.frames_per_step, self.config.num_mel_bins)
+        self._step: _Recorded = recorded(_Step(model, precision), frames, *model.initial_state(RECORDED_ROWS))
 
     def initial_state(self, batch_size: int) -> ModelState:
         """State before the first sample."""
@@ -190,6 +184,17 @@ class _Layer(nn.Module):
         accept, forget, emit = torch.sigmoid(gates[:, : 3 * size]).chunk(3, dim=1)
         cell = torch.addcmul(forget * cell, accept, torch.tanh(gates[:, 3 * size :]))
         return emit * torch.tanh(cell), cell
+
+
+def recorded(module: nn.Module, *example: Tensor) -> Callable[..., Any]:
+    """``module``, called once as in ``example`` (`torch.jit.trace`) and from then on as one call.
+
+    There is no Python between its operations: other threads' Python neither waits for it nor holds it up.
+    """
+    trace: Callable[..., Callable[..., Any]] = torch.jit.trace
+    with torch.inference_mode(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # shapes that the config settles; what is to replace `trace` needs a compiler
+        return trace(module, example, check_trace=False)
 
 
 def product(weight: Tensor, bias: Tensor, precision: Precision, reach: float, *, digits: int = 1) -> nn.Module:

@@ -10,7 +10,6 @@ Knows neither streams nor beams: see `rescoring` for what is scored.
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,16 +20,14 @@ from safetensors.numpy import save_file
 from torch import Tensor, nn
 
 from .compiled import njit_cached
-from .errors import InputError, ModelError
-from .network import Precision, best_precision, product
-from .ngram import vocabulary_fingerprint
+from .errors import ModelError
+from .network import RECORDED_ROWS, Precision, best_precision, product, recorded
 from .tensor_file import read_tensors
 
 FORMAT, VERSION = "streaming_asr.neural_lm", "1"
 UNKNOWN, END = 0, 1  # pieces: a word of no vocabulary; the end of a sentence, from which every utterance starts
 NO_PIECE = -1
 LEVELS = 127  # of weights in the file, on either side of 0, with a scale for each row
-RECORDED_ROWS = 3  # in the call that is recorded; any number works
 
 Rows = NDArray[np.float16]
 _Quantized = tuple[NDArray[np.int8], NDArray[np.float32]]
@@ -95,12 +92,9 @@ class NeuralLM:
         self.row_size = 2 * layers * hidden
         rows = torch.zeros(RECORDED_ROWS, self.row_size, dtype=torch.float16)
         pieces = torch.zeros(RECORDED_ROWS, dtype=torch.long)
-        with torch.inference_mode(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # as in `network.Network`
-            step = _Step(network, torch.from_numpy(self._table), torch.from_numpy(self._scale), precision)
-            self._step = torch.jit.trace(step, (pieces, rows), check_trace=False)  # type: ignore[no-untyped-call]
-            outlook = _Outlook(network, precision)
-            self._outlook = torch.jit.trace(outlook, (rows,), check_trace=False)  # type: ignore[no-untyped-call]
+        table, scale = torch.from_numpy(self._table), torch.from_numpy(self._scale)
+        self._step = recorded(_Step(network, table, scale, precision), pieces, rows)
+        self._outlook = recorded(_Outlook(network, precision), rows)
         self.start_row = self._read(np.array([END]), np.zeros((1, self.row_size), np.float16))[0]
 
     @classmethod
@@ -135,11 +129,6 @@ class NeuralLM:
         if not fits:
             raise ModelError(f"{path}: a piece of a word, or a weight, is out of range")
         return cls(network, spelling, metadata.get("vocabulary", ""), precision)
-
-    def check_words(self, words: list[str]) -> None:
-        """Raises `InputError` unless these are the words that it spells."""
-        if len(words) != self.num_words or self.vocabulary not in ("", vocabulary_fingerprint(words)):
-            raise InputError("the lexicon's words are others than the neural language model's, or in another order")
 
     def settle(self, rows: Rows, pending: NDArray[np.int32]) -> None:
         """Brings rows [N, R] up to date with their last piece, where one is pending; changes both in place."""

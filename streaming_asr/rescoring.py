@@ -28,6 +28,7 @@ from streaming_asr.search_state import (
 
 EVERY_FRAMES = 4  # two steps of the network
 STREAM, NODE, BEFORE, WORD = range(4)  # columns of a request
+COLUMNS = 4
 
 
 @njit_cached()

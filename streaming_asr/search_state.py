@@ -29,7 +29,8 @@ HISTORY_NODE = 5  # the word node of the history
 RESCORES = 6  # 1 if words are scored again, else 0
 SCORE_OFFSET = 8
 HEADER = 16
-NODES = 64  # word nodes; 5 nats below the best path one stream in a hundred has 49 at a time
+# Word nodes: within 5 nats of the best path one step in a hundred has more than 49. `rescoring` has a bit for each.
+NODES = 64
 FREE = -2  # in place of a node's word
 UNSCORED = -1  # in place of a link's node
 IMPOSSIBLE = np.float32(-1e30)  # a score that no threshold lets through

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_asr.decoder import Decoder, DecoderOptions
+from streaming_asr.decoder import Decoder, DecoderOptions, DecoderState
 from streaming_asr.lexicon import Lexicon, LexiconTree
 from streaming_asr.ngram import NGram
 from streaming_asr.tokens import NUM_TOKENS, PHONE_ID
@@ -67,6 +68,18 @@ def random_log_probs(seed: int, num_frames: int, peak: float = 2.0, used: list[i
     used = USED if used is None else used
     logits[:, used] = peak * rng.standard_normal((num_frames, len(used)))
     return normalized(logits)
+
+
+def step_in_chunks(decoder: Decoder, log_probs: Log, chunks: Sequence[int]) -> DecoderState:
+    """Searched in pieces of so many frames, with a look at what there is after each, which disturbs nothing."""
+    state = decoder.start()
+    at = 0
+    for chunk in chunks:
+        decoder.step(state, log_probs[at : at + chunk])
+        decoder.best(state)
+        decoder.finish(state, 3)
+        at += chunk
+    return state
 
 
 def normalized(logits: NDArray[np.floating]) -> Log:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from searching import EXACT, USED, Log, Setup, random_log_probs, spoken
+from searching import EXACT, USED, Log, Setup, random_log_probs, spoken, step_in_chunks
 
 from streaming_asr import decoder as decoder_module
 from streaming_asr.decoder import (
@@ -189,14 +189,9 @@ def same(left: DecoderState, right: DecoderState) -> bool:
 def test_chunking_changes_nothing(setup: Setup, seed: int, chunks: list[int], beam: int, blank_skip: float) -> None:
     decoder = setup.decoder(DecoderOptions(beam=beam, beam_threshold=20, blank_skip_threshold=blank_skip))
     log_probs = random_log_probs(seed, sum(chunks), 3.0, list(range(NUM_TOKENS)))
-    whole, parts, single = decoder.start(), decoder.start(), decoder.start()
+    whole, single = decoder.start(), decoder.start()
     decoder.step(whole, log_probs)
-    at = 0
-    for chunk in chunks:
-        decoder.step(parts, log_probs[at : at + chunk])
-        decoder.best(parts)  # does not disturb
-        decoder.finish(parts, 3)
-        at += chunk
+    parts = step_in_chunks(decoder, log_probs, chunks)
     for frame in log_probs:
         decoder.step(single, frame[None])
     assert same(whole, parts)

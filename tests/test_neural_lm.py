@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from neural import NUM_PIECES, WORDS, expected, random_network, spelling
+from neural import NUM_PIECES, expected, random_network, spelling
 from safetensors.numpy import load_file, save_file
 
-from streaming_asr.errors import InputError, ModelError
+from streaming_asr.errors import ModelError
 from streaming_asr.network import Precision, best_precision
 from streaming_asr.neural_lm import NO_PIECE, NeuralLM, Rows, save_neural_lm
-from streaming_asr.ngram import vocabulary_fingerprint
 
 
 def score_one_by_one(lm: NeuralLM, words: list[int]) -> list[float]:
@@ -53,14 +52,6 @@ def test_nobody_s_scores_depend_on_who_else_is_scored() -> None:
         for index, log_prob in zip(going, log_probs, strict=True):
             together[index].append(float(log_prob))
     assert together == alone
-
-
-def test_words_of_another_lexicon_are_refused() -> None:
-    lm = NeuralLM(random_network(), spelling(), vocabulary_fingerprint(WORDS))
-    lm.check_words(WORDS)
-    for others in (WORDS[:-1], [*WORDS[:-1], "an"], WORDS[::-1]):
-        with pytest.raises(InputError, match="others"):
-            lm.check_words(others)
 
 
 @pytest.mark.parametrize("what", ["absent", "truncated", "format", "missing", "shape", "piece", "length", "nan"])

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from neural import expected, random_network, spelling
-from searching import EXACT, Log, Setup, random_log_probs, spoken
+from neural import WORDS, expected, random_network, spelling
+from searching import EXACT, LEXICON, Log, Setup, random_log_probs, spoken, step_in_chunks
 
 from streaming_asr.decoder import Decoder, DecoderOptions, DecoderState
 from streaming_asr.errors import InputError
 from streaming_asr.neural_lm import NeuralLM
+from streaming_asr.ngram import vocabulary_fingerprint
 from streaming_asr.search_state import FREE, HISTORY_NODE, IMPOSSIBLE, NODES, NUM_HISTORY, NUM_LINKS, UNSCORED
 from streaming_asr.tokens import NUM_TOKENS
 
@@ -75,8 +77,6 @@ def test_without_weight_nothing_changes(setup: Setup, neural_lm: NeuralLM) -> No
 
 
 def same(left: DecoderState, right: DecoderState) -> bool:
-    assert left.rows is not None
-    assert right.rows is not None
     return left.block.tobytes() == right.block.tobytes() and left.rows.tobytes() == right.rows.tobytes()
 
 
@@ -89,13 +89,7 @@ def test_neither_chunking_nor_company_changes_anything(
     decoder = Decoder(setup.tree, setup.ngram, options, neural_lm)
     log_probs = random_log_probs(seed, sum(chunks), 3.0, list(range(NUM_TOKENS)))
     whole = stepped(decoder, log_probs)
-    parts, company = decoder.start(), decoder.start()
-    at = 0
-    for chunk in chunks:
-        decoder.step(parts, log_probs[at : at + chunk])
-        decoder.best(parts)  # does not disturb
-        decoder.finish(parts, 3)
-        at += chunk
+    parts, company = step_in_chunks(decoder, log_probs, chunks), decoder.start()
     others = [random_log_probs(seed + other, sum(chunks), 3.0) for other in range(2)]
     decoder.step_many([decoder.start(), company, decoder.start()], np.stack([others[0], log_probs, others[1]]))
     assert same(whole, parts)
@@ -161,7 +155,6 @@ def test_memory_is_bounded(setup: Setup, neural_lm: NeuralLM) -> None:
     options = DecoderOptions(beam=60, word_score=3.0, rescore_reach=100.0)
     decoder = Decoder(setup.tree, setup.ngram, options, neural_lm)
     state = decoder.start()
-    assert state.rows is not None
     first = len(state.rows)
     for seed in range(20):
         decoder.step(state, random_log_probs(seed, 100, 3.0))
@@ -175,11 +168,17 @@ def test_memory_is_bounded(setup: Setup, neural_lm: NeuralLM) -> None:
 @pytest.mark.parametrize("name", ["neural_lm_weight", "rescored_lm_weight", "rescore_reach"])
 @pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf")])
 def test_options_out_of_range_are_refused(name: str, value: float) -> None:
+    options: dict[str, Any] = {name: value}
     with pytest.raises(InputError, match=name):
-        DecoderOptions(**{name: value})  # type: ignore[arg-type]
+        DecoderOptions(**options)
 
 
-def test_words_of_another_lexicon_are_refused(tmp_path: Path, neural_lm: NeuralLM) -> None:
-    other = Setup(tmp_path, 1, "bee\tB IY\na\tIY\n")
-    with pytest.raises(InputError, match="neural language model"):
-        Decoder(other.tree, other.ngram, DecoderOptions(), neural_lm)
+def test_words_of_another_lexicon_are_refused(setup: Setup, tmp_path: Path) -> None:
+    neural_lm = NeuralLM(random_network(), spelling(), vocabulary_fingerprint(WORDS))
+    Decoder(setup.tree, setup.ngram, DecoderOptions(), neural_lm)
+    lines = LEXICON.splitlines(keepends=True)
+    others = ["".join(lines[:-2]), "".join(lines[:-2]) + "an\tIY B\n", "".join(lines[::-1])]
+    for seed, (text, what) in enumerate(zip(others, ("5 words", "are others", "are others"), strict=True)):
+        other = Setup(tmp_path, seed, text)
+        with pytest.raises(InputError, match=f"{what}.* neural language model"):
+            Decoder(other.tree, other.ngram, DecoderOptions(), neural_lm)
