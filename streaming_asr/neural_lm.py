@@ -113,9 +113,8 @@ class NeuralLM:
             num_pieces, embedding_size = weights["embedding.weight"].shape
             hidden_size = weights["projection.weight"].shape[1]
             num_layers = sum(name.startswith("lstm.weight_hh") for name in weights)
-            with torch.device("meta"):  # nothing is drawn that is overwritten at once
-                network = PieceLM(num_pieces, embedding_size, hidden_size, num_layers)
-            network.load_state_dict(weights, assign=True)
+            network = PieceLM(num_pieces, embedding_size, hidden_size, num_layers)
+            network.load_state_dict(weights)
         except (KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
             raise ModelError(f"{path}: not a neural language model: {error}") from error
         fits = (
