@@ -24,6 +24,7 @@ SOURCES = (
     "search_state.py",
     "tokens.py",
     "training/g2p.py",
+    "vad.py",
 )
 
 
@@ -44,7 +45,7 @@ def njit_cached(**options: Any) -> Callable[[Any], Any]:
 
     def decorate(function: Any) -> Any:
         function.__qualname__ += f"_{_DIGEST}"
-        return cast("Any", njit)(nogil=True, cache=True, **options)(function)
+        return cast("Any", njit)(**{"nogil": True, "cache": True, **options})(function)
 
     return decorate
 
@@ -52,3 +53,7 @@ def njit_cached(**options: Any) -> Callable[[Any], Any]:
 # For what allocates nothing. Numba would count a reference to each array of a tuple at each call that the tuple is
 # handed to, across threads: that was most of the time of the search. Whoever calls from Python holds the arrays.
 njit_uncounted = functools.partial(njit_cached, _nrt=False)
+
+# For what takes less time than it takes to get the interpreter's lock back among busy threads, and allocates nothing.
+# NumPy gives the lock up for any 500 numbers.
+njit_brief = functools.partial(njit_uncounted, nogil=False)

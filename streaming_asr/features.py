@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .compiled import njit_uncounted
+from .compiled import njit_brief
 
 SAMPLE_RATE = 16_000
 NUM_MEL_BINS = 80
@@ -62,7 +62,7 @@ _HANN = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(FRAME_LENGTH_SAMPLES) / (FRAME_
 _WINDOW = (_HANN**WINDOW_EXPONENT).astype(np.float32)
 
 
-@njit_uncounted()
+@njit_brief()
 def _cut(samples: Any, window: Any, frames: Any) -> None:
     """Writes the windowed frames of float32 [N] into [T, 512], of which the end stays as it is."""
     for t in range(frames.shape[0]):
@@ -78,7 +78,7 @@ def _cut(samples: Any, window: Any, frames: Any) -> None:
             before = now
 
 
-@njit_uncounted()
+@njit_brief()
 def _log_mel(spectrum: Any, filters: Any, features: Any) -> None:
     """Writes the logs of complex64 [T, 257] through the filters into [T, 80]."""
     for t in range(features.shape[0]):
@@ -89,6 +89,20 @@ def _log_mel(spectrum: Any, filters: Any, features: Any) -> None:
                 bin_ = spectrum[t, offset + w]
                 energy += filters.weights[w] * (bin_.real * bin_.real + bin_.imag * bin_.imag)
             features[t, m] = max(np.log(max(energy, np.float32(1e-10))), np.float32(LOG_ENERGY_FLOOR))
+
+
+@njit_brief()
+def _copy(source: Any, target: Any) -> None:
+    for n in range(len(source)):
+        target[n] = source[n]
+
+
+def joined(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One behind the other, float32 [N, ...] and [M, ...] to [N + M, ...], without giving up the interpreter's lock."""
+    both = np.empty((len(first) + len(second), *first.shape[1:]), np.float32)
+    _copy(first.reshape(-1), both[: len(first)].reshape(-1))
+    _copy(second.reshape(-1), both[len(first) :].reshape(-1))
+    return both
 
 
 class FeatureStream:
@@ -102,7 +116,7 @@ class FeatureStream:
 
     def accept(self, samples: Samples) -> Features:
         """Feeds ``samples`` (float32 [N], 16 kHz, -1..1); returns the frames they complete (float32 [T, 80])."""
-        samples = np.concatenate((self._rest, samples))
+        samples = joined(self._rest, samples)
         num_frames = max(0, 1 + (len(samples) - FRAME_LENGTH_SAMPLES) // FRAME_SHIFT_SAMPLES)
         self._rest = samples[num_frames * FRAME_SHIFT_SAMPLES :].copy()
         features = np.empty((num_frames, NUM_MEL_BINS), np.float32)

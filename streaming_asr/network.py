@@ -191,10 +191,13 @@ def recorded(module: nn.Module, *example: Tensor) -> Callable[..., Any]:
 
     There is no Python between its operations: other threads' Python neither waits for it nor holds it up.
     """
-    trace: Callable[..., Callable[..., Any]] = torch.jit.trace
+    trace: Callable[..., Any] = torch.jit.trace
     with torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shapes that the config settles; what is to replace `trace` needs a compiler
-        return trace(module, example, check_trace=False)
+        call: Callable[..., Any] = trace(
+            module, example, check_trace=False
+        ).forward  # past what `Module` does at a call
+    return call
 
 
 def product(weight: Tensor, bias: Tensor, precision: Precision, reach: float, *, digits: int = 1) -> nn.Module:

@@ -8,12 +8,13 @@ no steady noise does (words that a model hears in one are not words). None decid
 
 from __future__ import annotations
 
-from collections import deque
+from typing import Any, NamedTuple
 
 import numpy as np
 import webrtcvad
 from numpy.typing import NDArray
 
+from .compiled import njit_brief
 from .features import FRAME_SHIFT_SAMPLES, SAMPLE_RATE, Features, Samples
 
 VOICED_AGGRESSIVENESS = 2  # of webrtcvad, 0 (takes most for speech) to 3
@@ -26,23 +27,20 @@ CHANGE_FRAMES = 5  # over so many frames' mean, steady noise stays within 0.43 n
 CHANGE_OVER_FLOOR = 0.5  # … while speech goes 0.9 over that of pink noise at an SNR of 5 dB (docs/experiments.md)
 FRAME_BYTES = 2 * FRAME_SHIFT_SAMPLES
 FLOOR_RISE = 0.005  # nepers a frame: a floor follows louder noise in seconds, softer noise at once
-
+INT16_SCALE, INT16_MIN, INT16_MAX = np.float32(32768), np.float32(-32768), np.float32(32767)
 
 Signs = NDArray[np.bool_]  # [T, 3]: decisions for frames
 VOICED, MAYBE_SPEECH = 0, 1
 CHANGING = 2  # further above its floor than steady noise gets; webrtcvad takes that for voice
 
 
-class _Floor:
-    """The level of the noise below the sound."""
+class _Memory(NamedTuple):
+    """What decisions go by beside their own frame; the newest frame stands last."""
 
-    def __init__(self) -> None:
-        self._level: float | None = None
-
-    def height(self, level: float) -> float:
-        """Nepers of the next frame's ``level`` over the floor."""
-        self._level = level if self._level is None else min(level, self._level + FLOOR_RISE)
-        return level - self._level
+    votes: NDArray[np.bool_]  # [12] webrtcvad's, for voice
+    is_voiced: NDArray[np.bool_]  # [1]
+    levels: NDArray[np.float64]  # [5] mean log-mel energies; not a number before the first frame
+    floors: NDArray[np.float64]  # [2] levels of the noise below the sound: of single frames, of the mean of five
 
 
 class VoiceActivityDetector:
@@ -53,37 +51,58 @@ class VoiceActivityDetector:
         self._wake = webrtcvad.Vad(WAKE_AGGRESSIVENESS)
         self._rest = b""
         self._flags: list[tuple[bool, bool]] = []  # (voiced vote, wake vote) of frames whose features are to come
-        self._votes = deque([False] * SMOOTHING_FRAMES, maxlen=SMOOTHING_FRAMES)
-        self._num_votes = 0
-        self._is_voiced = False
-        self._floor, self._smooth_floor = _Floor(), _Floor()
-        self._levels: deque[float] = deque(maxlen=CHANGE_FRAMES)
+        self._memory = _Memory(
+            np.zeros(SMOOTHING_FRAMES, np.bool_),
+            np.zeros(1, np.bool_),
+            np.full(CHANGE_FRAMES, np.nan),
+            np.full(2, np.inf),
+        )
 
     def accept(self, samples: Samples, features: Features) -> Signs:
         """Decisions for the frames in ``features`` (float32 [T, 80]), which ``samples`` (float32 [N]) completed."""
-        pcm = self._rest + np.clip(samples * 32768.0, -32768, 32767).astype(np.int16).tobytes()
+        new = np.empty(len(samples), np.int16)
+        _round(samples, new)
+        pcm = self._rest + new.tobytes()
         whole = len(pcm) // FRAME_BYTES * FRAME_BYTES
         for first in range(0, whole, FRAME_BYTES):
             frame = pcm[first : first + FRAME_BYTES]
             self._flags.append((self._voiced.is_speech(frame, SAMPLE_RATE), self._wake.is_speech(frame, SAMPLE_RATE)))
         self._rest = pcm[whole:]
         # A feature frame needs 400 samples and its VAD frame only the first 160, so flags are never behind features.
-        flags, self._flags = self._flags[: len(features)], self._flags[len(features) :]
-        signs = []
-        for (voiced, wake), level in zip(flags, features.mean(1).tolist(), strict=True):
-            loud = self._floor.height(level) > WAKE_OVER_FLOOR
-            signs.append((self._smooth(voiced), wake or loud, self._changes(level)))
-        return np.array(signs, np.bool_).reshape(-1, 3)
+        signs = np.zeros((len(features), 3), np.bool_)
+        if len(features):
+            signs[:, :2] = self._flags[: len(features)]
+            del self._flags[: len(features)]
+            _decide(features, self._memory, signs)
+        return signs
 
-    def _smooth(self, vote: bool) -> bool:
-        votes = self._votes
-        self._num_votes += vote - votes[0]
-        votes.append(vote)
-        self._is_voiced = self._num_votes > OFFSET_VOTES if self._is_voiced else self._num_votes >= ONSET_VOTES
-        return self._is_voiced
 
-    def _changes(self, level: float) -> bool:
-        self._levels.append(level)
-        if len(self._levels) < CHANGE_FRAMES:
-            return False
-        return self._smooth_floor.height(sum(self._levels) / CHANGE_FRAMES) > CHANGE_OVER_FLOOR
+@njit_brief()
+def _round(samples: Any, pcm: Any) -> None:
+    for n in range(len(samples)):
+        pcm[n] = np.int16(min(max(samples[n] * INT16_SCALE, INT16_MIN), INT16_MAX))
+
+
+@njit_brief()
+def _decide(features: Any, memory: Any, signs: Any) -> None:
+    """Turns webrtcvad's votes in ``signs`` [T, 3], voiced and wake, into decisions."""
+    votes, levels, floors = memory.votes, memory.levels, memory.floors
+    for t in range(len(features)):
+        level = 0.0
+        for energy in features[t]:
+            level += energy
+        level /= features.shape[1]
+        mean = num_votes = 0.0
+        for at in range(CHANGE_FRAMES):
+            levels[at] = levels[at + 1] if at + 1 < CHANGE_FRAMES else level
+            mean += levels[at] / CHANGE_FRAMES
+        for at in range(SMOOTHING_FRAMES):
+            votes[at] = votes[at + 1] if at + 1 < SMOOTHING_FRAMES else signs[t, VOICED]
+            num_votes += votes[at]
+        memory.is_voiced[0] = num_votes > OFFSET_VOTES if memory.is_voiced[0] else num_votes >= ONSET_VOTES
+        signs[t, VOICED] = memory.is_voiced[0]
+        floors[0] = min(level, floors[0] + FLOOR_RISE)
+        signs[t, MAYBE_SPEECH] |= level - floors[0] > WAKE_OVER_FLOOR
+        if not np.isnan(mean):  # fewer than five frames so far
+            floors[1] = min(mean, floors[1] + FLOOR_RISE)
+            signs[t, CHANGING] = mean - floors[1] > CHANGE_OVER_FLOOR
