@@ -102,22 +102,38 @@ class DecodedWord(NamedTuple):
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """What was said, according to one path."""
+    """What was said in the end, according to one path."""
 
     words: list[DecodedWord]
     score: float  # acoustic, weighted language model, and word scores
-    stable_words: int  # so many leading words can no longer change
-    posterior: float  # 0..1; among the n-best of `Decoder.finish`, or among all paths
-    agreement: Sequence[float] = ()  # of `Decoder.best`: probability of the first 1, 2, … words among all paths
-    # Of `Decoder.best` too: what is likeliest by all paths together, word for word, whichever path is best; and its
-    # probability, with the language model's forecast for paths inside a word.
-    likely: Sequence[DecodedWord] = ()
-    likelihood: Sequence[float] = ()
+    stable_words: int  # so many leading words could no longer change
+    posterior: float  # 0..1; among the n-best
 
     @property
     def word_ids(self) -> list[int]:
         """The words without their details."""
         return [word.word_id for word in self.words]
+
+
+class Words(NamedTuple):
+    """Words of a path while the search goes on, a list for each of their details; frames as in `DecodedWord`."""
+
+    ids: list[int]
+    starts: list[int]
+    ends: list[int]
+
+
+class Guess(NamedTuple):
+    """What was said so far."""
+
+    words: Words  # of the best path, but for the one being spoken unless it could end here
+    score: float  # its, as in `Hypothesis`
+    stable_words: int  # so many leading words can no longer change
+    agreement: Sequence[float]  # probability of the first 1, 2, … words among all paths
+    # What is likeliest by all paths together, word for word, whichever path is best; and its probability, with the
+    # language model's forecast for paths inside a word.
+    likely: Words
+    likelihood: Sequence[float]
 
 
 class Overlay:
@@ -380,11 +396,11 @@ class Decoder:
                 state.rows[node], state.pending[node] = rows[index], pending[index]
         return bool(rescoring.rescore(addresses, options.neural_lm_weight, s, search, requests, log_probs))
 
-    def best(self, state: DecoderState) -> Hypothesis:
-        """The best hypothesis so far, without the word being spoken unless it could end here; changes nothing."""
+    def best(self, state: DecoderState) -> Guess:
+        """What was said so far; changes nothing."""
         return self.best_many([state])[0]
 
-    def best_many(self, states: Sequence[DecoderState]) -> list[Hypothesis]:
+    def best_many(self, states: Sequence[DecoderState]) -> list[Guess]:
         """`best` of several streams at once."""
         addresses = np.array([state.address for state in states], np.int64)
         overlays = np.array([state.overlay_address for state in states], np.int64)
@@ -395,24 +411,22 @@ class Decoder:
                 addresses, overlays, found, self._scratch(), self._search, self.tree.arrays, self.ngram.arrays
             )  # fmt: skip
             most = found.most_words
-            if most <= found.acoustic.shape[1]:
+            if most <= found.room:
                 break
-        return [self._found(state, row, found) for row, state in enumerate(states)]
-
-    def _found(self, state: DecoderState, row: int, found: Found) -> Hypothesis:
-        num_words, num_likely = int(found.num_words[row]), int(found.likely_words[row])
-        num_history = int(found.num_history[row])
-        share = found.share[row, 1 : num_words - num_history + 1].tolist()
-        likelihood = found.likely_share[row, 1 : num_likely - num_history + 1].tolist()
-        return Hypothesis(
-            _decoded(found.traced[row, :, :num_words], found.acoustic[row, :num_words]),
-            self._total(state, found.score[row]),
-            int(found.num_stable[row]),
-            [1.0, *share][-1],
-            [1.0] * num_history + share,
-            _decoded(found.likely_traced[row, :, :num_likely], found.likely_acoustic[row, :num_likely]),
-            [1.0] * num_history + likelihood,
-        )
+        guesses = []
+        counts = (found.num_words, found.num_history, found.num_stable, found.likely_words)
+        for row, (num_words, num_history, num_stable, num_likely) in enumerate(np.stack(counts, axis=1).tolist()):
+            guesses.append(
+                Guess(
+                    Words(*found.traced[row, :, :num_words].tolist()),
+                    float(found.score[row]),
+                    num_stable,
+                    [1.0] * num_history + found.share[row, 1 : num_words - num_history + 1].tolist(),
+                    Words(*found.likely_traced[row, :, :num_likely].tolist()),
+                    [1.0] * num_history + found.likely_share[row, 1 : num_likely - num_history + 1].tolist(),
+                )
+            )
+        return guesses
 
     def commit(self, state: DecoderState, num_words: int) -> int:
         """Makes the first ``num_words`` words of `best` stable now, dropping all paths without them.

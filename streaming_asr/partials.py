@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .decoder import DecodedWord, Hypothesis
+from .decoder import Guess, Words
 from .errors import InputError
 
 
@@ -43,47 +43,58 @@ class PartialText:
     def __init__(self, rule: PartialRule) -> None:
         self._rule = rule
         self._likely: deque[list[int]] = deque(maxlen=rule.change_steps)  # of each of the last steps
-        self.shown: list[DecodedWord] = []
+        self.shown = Words([], [], [])
         self.num_committed = 0
 
-    def update(self, guess: Hypothesis) -> int:
+    def update(self, guess: Guess) -> int:
         """Takes the guess after a step; returns how many of its first words the search is to settle now."""
-        settled = max(guess.stable_words, _prefix(guess.agreement[:-1], self._rule.commit_probability))
-        words = [word.word_id for word in guess.likely]
+        settled = _prefix(guess.agreement, self._rule.commit_probability)
+        settled = max(guess.stable_words, min(settled, len(guess.agreement) - 1))  # if another follows
+        words = guess.likely.ids
         self._likely.append(words[: _prefix(guess.likelihood, self._rule.change_probability)])
         steady = min(_common(words, likely) for likely in self._likely) if self._is_full else 0
-        if _common(words[:steady], guess.word_ids) < settled:
+        if _common(words[:steady], guess.words.ids) < settled:
             self._show(guess.words, settled)  # what is settled is the best path's
         else:
             self._show(guess.likely, steady)
         likely = _prefix(guess.likelihood, self._rule.probability)
-        if likely > len(self.shown) == _common(self._shown_ids, words):
-            self.shown = list(guess.likely[:likely])
+        if likely > len(self.shown.ids) == _common(self.shown.ids, words):
+            self.shown = _first(guess.likely, likely)
         self.num_committed = max(self.num_committed, settled)
         return settled
 
-    def _show(self, words: Sequence[DecodedWord], chosen: int) -> None:
+    def _show(self, words: Words, chosen: int) -> None:
         """The first ``chosen`` of ``words``, unless they are all shown: then what is behind them stays."""
-        confirmed = _common(self._shown_ids, [word.word_id for word in words])
-        if chosen <= confirmed:  # what is shown has only moved
-            self.shown[:confirmed] = words[:confirmed]
-        else:
-            self.shown = list(words[:chosen])
-
-    @property
-    def _shown_ids(self) -> list[int]:
-        return [word.word_id for word in self.shown]
+        shown = self.shown
+        confirmed = _common(shown.ids, words.ids)
+        if chosen > confirmed:
+            self.shown = _first(words, chosen)
+        else:  # what is shown has only moved
+            self.shown = Words(*(now[:confirmed] + old[confirmed:] for now, old in zip(words, shown, strict=True)))
 
     @property
     def _is_full(self) -> bool:
         return len(self._likely) == self._rule.change_steps
 
 
+def _first(words: Words, count: int) -> Words:
+    return Words(*(details[:count] for details in words))
+
+
 def _prefix(probabilities: Sequence[float], least: float) -> int:
     """How many of the first are at least ``least``."""
-    return next((at for at, value in enumerate(probabilities) if value < least), len(probabilities))
+    for at, value in enumerate(probabilities):
+        if value < least:
+            return at
+    return len(probabilities)
 
 
 def _common(a: Sequence[int], b: Sequence[int]) -> int:
     """Length of the common prefix."""
-    return next((at for at, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b)))
+    count = min(len(a), len(b))
+    if a[:count] == b[:count]:
+        return count
+    for at in range(count):
+        if a[at] != b[at]:
+            return at
+    return count

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from . import __version__, endpointing, messages
 from .admission import StepCost
 from .calibration import kept_cost, measure_step
-from .decoder import DecodedWord, Decoder, DecoderOptions, Hypothesis, Overlay
+from .decoder import Decoder, DecoderOptions, Guess, Hypothesis, Overlay, Words
 from .errors import InputError, ModelError
 from .features import (
     FRAME_LENGTH_SAMPLES,
@@ -40,6 +40,7 @@ from .features import (
     Features,
     FeatureStream,
     Samples,
+    joined,
 )
 from .formatting.punctuation import Punctuator
 from .formatting.writer import Formatter, open_after, open_sentence
@@ -75,7 +76,7 @@ FLUSH_FRAMES = 15  # of silence after the last sample, beside the look-ahead, so
 ONSET_REACH_FRAMES = 30  # how long before the model names a sound it may have begun
 BLANK_WITH_TOKEN = math.log(0.5)  # log probability of blank below which a frame counts as a token
 OVERLAYS_KEPT = 32  # lists of hotwords, so that who opens a session for each command pays for them once
-NOTHING_SAID = Hypothesis([], 0.0, 0, 1.0)
+NOTHING_SAID = Guess(Words([], [], []), 0.0, 0, [], Words([], [], []), [])
 
 
 def flush_silence(config: ModelConfig) -> Samples:
@@ -231,8 +232,8 @@ class Recognizer:
             states = [stream.decoder_state for stream in running]
             began = time.perf_counter()
             self.decoder.step_many(states, scores)
-            for stream, hypothesis in zip(running, self.decoder.best_many(states), strict=True):
-                stream.hypothesis = hypothesis
+            for stream, guess in zip(running, self.decoder.best_many(states), strict=True):
+                stream.guess = guess
             self._last_step.search_seconds = time.perf_counter() - began
         return [_advanced(stream) for stream in streams]
 
@@ -358,11 +359,11 @@ class Stream:
 
     def _restart_utterance(self) -> None:
         self.decoder_state = self._recognizer.decoder.start(self._bonus, self._overlay)
-        self.hypothesis = NOTHING_SAID  # the decoder's best
+        self.guess = NOTHING_SAID  # the decoder's
         self._decoder_origin = self._cursor - self._recognizer.delay_frames  # frame that the first output names
         self._partial = PartialText(self._recognizer.partial_rule)
         self._in_speech = False
-        self._shown: tuple[str, str] = ("", "")
+        self._shown: tuple[list[int], int] = ([], 0)  # word ids in the last partial, and how many of them are settled
 
     def _drain_inbox(self) -> None:
         while self._inbox and self._flushing is None:
@@ -377,7 +378,7 @@ class Stream:
     def _accept_samples(self, samples: Samples) -> None:
         frames = self._features.accept(samples)
         signs = self._vad.accept(samples, frames)
-        self._frames = np.concatenate((self._frames, frames))
+        self._frames = joined(self._frames, frames)
         self._signs = np.concatenate((self._signs, signs))
         if self._asleep:
             self._listen()
@@ -464,32 +465,31 @@ class Stream:
         if self._last_token >= self._decoder_origin and self._heard_speech and not self._in_speech:
             self._in_speech = True
             events.append(SpeechStarted(self._seconds(self._speech_onset())))
-        hypothesis = self.hypothesis
-        settled = self._partial.update(hypothesis)
-        if settled > hypothesis.stable_words:
+        guess, partial = self.guess, self._partial
+        settled = partial.update(guess)
+        if settled > guess.stable_words:
             decoder.commit(self.decoder_state, settled)
-        if self._options.partials and self._partial.shown and self._heard_speech:
-            texts = [self._word(word.word_id) for word in self._partial.shown]
-            num_committed = self._partial.num_committed
-            shown = " ".join(texts[:num_committed]), " ".join(texts[num_committed:])
-            if shown != self._shown:
-                self._shown = shown
-                start, end = self._span(self._partial.shown)
-                events.append(Partial(self._utterance, *shown, start, end))
-        contains_words = bool(hypothesis.words)
+        shown = partial.shown.ids, partial.num_committed
+        if self._options.partials and shown[0] and shown != self._shown and self._heard_speech:
+            self._shown = shown
+            texts = [self._word(word_id) for word_id in partial.shown.ids]
+            committed, rest = texts[: partial.num_committed], texts[partial.num_committed :]
+            start, end = self._span(partial.shown.starts[0], partial.shown.ends[-1])
+            events.append(Partial(self._utterance, " ".join(committed), " ".join(rest), start, end))
+        words = guess.words
         silence = endpointing.Silence(
-            contains_words=contains_words,
+            contains_words=bool(words.ids),
             since_token=self._since(self._last_token),
-            utterance=self._now() - self._span(hypothesis.words)[0] if contains_words else 0.0,
+            utterance=self._now() - self._output_seconds(words.starts[0]) if words.ids else 0.0,
         )
         in_audio = self._cursor * FRAME_SHIFT_SAMPLES <= self._samples  # not yet in the silence that a flush appends
         if in_audio and endpointing.is_endpoint(self._rules, silence):
             if self._heard_speech:
-                end = self._decoder_origin + self._recognizer.frames_per_output * (hypothesis.words[-1].end_frame + 1)
+                end = self._decoder_origin + self._recognizer.frames_per_output * (words.ends[-1] + 1)
                 self._say_checkpoint(events, max(end, self._cursor - ONSET_REACH_FRAMES))
                 events.append(self._final("endpoint"))
             self._restart_utterance()
-        elif not contains_words and self._is_quiet:
+        elif not words.ids and self._is_quiet:
             self._fall_asleep()
             self._in_speech = False
             self._listen()
@@ -497,7 +497,7 @@ class Stream:
     @property
     def _owes_checkpoint(self) -> bool:
         """Whether it is time to say that nothing was said for a while."""
-        if not self._options.checkpoints or self.hypothesis.words or self._since(self._last_token) < PREROLL_SECONDS:
+        if not self._options.checkpoints or self.guess.words.ids or self._since(self._last_token) < PREROLL_SECONDS:
             return False
         settled = self._samples_before + (self._cursor - PREROLL_FRAMES) * FRAME_SHIFT_SAMPLES
         return settled - self._checkpoint_at >= CHECKPOINT_SAMPLES
@@ -525,7 +525,9 @@ class Stream:
         if self._heard_speech and not self._asleep:
             hypotheses = self._recognizer.decoder.finish(self.decoder_state, self._options.nbest)
         best = hypotheses[0] if hypotheses else None
-        start, end = self._span(best.words if best else [])
+        start = end = self._now()
+        if best and best.words:
+            start, end = self._span(best.words[0].start_frame, best.words[-1].end_frame)
         words = self._words(best) if best else []
         written: list[str] = []
         if self._options.formatted and words:
@@ -589,8 +591,6 @@ class Stream:
     def _since(self, frame: int) -> float:
         return (self._cursor - max(frame, self._awake_since)) * FRAME_SHIFT_SECONDS
 
-    def _span(self, words: Sequence[DecodedWord]) -> tuple[float, float]:
-        if not words:
-            return self._now(), self._now()
-        first, last = words[0], words[-1]
-        return self._output_seconds(first.start_frame), self._output_seconds(last.end_frame + 1)
+    def _span(self, first: int, last: int) -> tuple[float, float]:
+        """From the first output of a word to the last of another."""
+        return self._output_seconds(first), self._output_seconds(last + 1)

@@ -152,31 +152,34 @@ def _agreement(v: Any, path: Any, s: Any, share: Any) -> None:
 
 
 class Found(NamedTuple):
-    """The best path of each of B streams, with room for R words."""
+    """What each of B streams has, with room for R words."""
 
-    num_words: Any  # int64 [B], as all of these
+    num_words: Any  # int64 [B], as all of these; of the best path
     num_history: Any
     num_stable: Any
-    score: Any  # float32 [B]
-    traced: Any  # int32 [B, 3, R], as `trace` writes it; nothing if R is too small
-    acoustic: Any  # float32 [B, R]
+    score: Any  # float64 [B]
+    traced: Any  # int32 [B, 3, R], as `_trace` writes it; nothing if R is too small
     share: Any  # float64 [B, R + 1], as `_agreement` writes it
     likely_words: Any  # int64 [B]; these and below: what `_likely` says, as the above
     likely_traced: Any
-    likely_acoustic: Any
     likely_share: Any
+    acoustic: Any  # float32 [R]; for `_trace` to write to
 
     @classmethod
     def empty(cls, num_streams: int, room: int) -> Found:
         """Room to be written to."""
         counts = np.empty((4, num_streams), np.int64)
         traced = np.empty((2, num_streams, 3, room), np.int32)
-        acoustic = np.empty((2, num_streams, room), np.float32)
         share = np.empty((2, num_streams, room + 1))
         return cls(
-            counts[0], counts[1], counts[2], np.empty(num_streams, np.float32), traced[0], acoustic[0], share[0],
-            counts[3], traced[1], acoustic[1], share[1],
+            counts[0], counts[1], counts[2], np.empty(num_streams), traced[0], share[0],
+            counts[3], traced[1], share[1], np.empty(room, np.float32),
         )  # fmt: skip
+
+    @property
+    def room(self) -> int:
+        """R."""
+        return len(self.acoustic)
 
     @property
     def most_words(self) -> int:
@@ -190,15 +193,15 @@ def best_many(addresses: Any, overlays: Any, found: Any, s: Any, search: Any, tr
     for b in range(addresses.shape[0]):
         v = stream_at(addresses[b], search.beam, search.arena)
         path = _best_path(v, search, tree, overlay_at(overlays[b]))
-        found.score[b] = v.score[path]
+        found.score[b] = v.offset[0] + v.score[path]
         found.num_stable[b] = _num_stable(v, s)
         found.num_history[b] = np.int64(v.header[NUM_HISTORY])
-        found.num_words[b] = _trace(v, path, found.traced[b], found.acoustic[b])
-        if found.num_words[b] <= found.acoustic.shape[1]:
+        found.num_words[b] = _trace(v, path, found.traced[b], found.acoustic)
+        if found.num_words[b] <= len(found.acoustic):
             _agreement(v, path, s, found.share[b])
         path, likely = _likely(v, s, search, tree, lm, found.likely_share[b])
-        traced = _trace(v, path, found.likely_traced[b], found.likely_acoustic[b])
-        found.likely_words[b] = found.num_history[b] + likely if traced <= found.acoustic.shape[1] else traced
+        traced = _trace(v, path, found.likely_traced[b], found.acoustic)
+        found.likely_words[b] = found.num_history[b] + likely if traced <= len(found.acoustic) else traced
 
 
 @njit_uncounted()

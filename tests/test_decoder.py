@@ -20,8 +20,10 @@ from streaming_asr.decoder import (
     Decoder,
     DecoderOptions,
     DecoderState,
+    Guess,
     Hypothesis,
     Overlay,
+    Words,
     greedy_phones,
 )
 from streaming_asr.errors import InputError
@@ -113,7 +115,7 @@ def test_what_was_spoken(setup: Setup, frames: str, words: set[str]) -> None:
         decoder.step(state, spoken(frames, 12.0))
         assert setup.words(decoder.finish(state)[0].word_ids) in words
         if len(words) == 2:
-            assert setup.words(decoder.best(state).word_ids) in words
+            assert setup.words(decoder.best(state).words.ids) in words
 
 
 def test_homophones_are_told_apart_by_the_language_model(setup: Setup) -> None:
@@ -128,7 +130,7 @@ def test_homophones_are_told_apart_by_the_language_model(setup: Setup) -> None:
         bonus[setup.lexicon.word_id[favourite]] = 20
         state = decoder.start(bonus)
         decoder.step(state, spoken("B IY"))
-        assert setup.words(decoder.best(state).word_ids) == favourite
+        assert setup.words(decoder.best(state).words.ids) == favourite
         assert setup.words(decoder.finish(state)[0].word_ids) == favourite
 
 
@@ -138,10 +140,10 @@ def test_word_times(tmp_path: Path) -> None:
         decoder = setup.decoder(options)
         state = decoder.start()
         decoder.step(state, spoken("- B IY T T - - B IY - - -", 12.0))
-        for hypothesis in (decoder.best(state), decoder.finish(state)[0]):
-            times = [(word.start_frame, word.end_frame) for word in hypothesis.words]
-            assert times == [(1, 4), (7, 8)]
-            assert all(word.acoustic <= 0 and 0 < word.vote <= 1 for word in hypothesis.words)
+        guess, hypothesis = decoder.best(state), decoder.finish(state)[0]
+        assert (guess.words.starts, guess.words.ends) == ([1, 7], [4, 8])
+        assert [(word.start_frame, word.end_frame) for word in hypothesis.words] == [(1, 4), (7, 8)]
+        assert all(word.acoustic <= 0 and 0 < word.vote <= 1 for word in hypothesis.words)
 
 
 def test_confidence_is_the_logistic_function_of_what_is_known_of_a_word(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_a_word_that_may_end_here_is_visible_at_once(tmp_path: Path) -> None:
     decoder = setup.decoder(DecoderOptions(lm_weight=1.0, word_score=-3.0))
     state = decoder.start()
     decoder.step(state, spoken("B IY T"))
-    assert setup.words(decoder.best(state).word_ids) == "beet"
+    assert setup.words(decoder.best(state).words.ids) == "beet"
 
 
 def test_a_partial_word_falls_back_to_the_complete_ones(tmp_path: Path) -> None:
@@ -169,7 +171,7 @@ def test_a_partial_word_falls_back_to_the_complete_ones(tmp_path: Path) -> None:
     decoder = setup.decoder(DecoderOptions(beam=1, beam_threshold=1.0))
     state = decoder.start()
     decoder.step(state, spoken("B IY", 12.0))
-    assert decoder.best(state).words == []
+    assert decoder.best(state).words.ids == []
     (hypothesis,) = decoder.finish(state, 3)
     assert hypothesis.words == []
     assert hypothesis.posterior == 1.0
@@ -229,19 +231,19 @@ def test_threads_that_search_at_once_do_not_disturb_each_other(setup: Setup) -> 
             assert all(map(same, states, other_states))
             assert best == other_best
     assert best == [decoder.best(state) for state in states]
-    assert any(hypothesis.words for hypothesis in best)
+    assert any(guess.words.ids for guess in best)
 
 
 def test_the_best_path_may_have_more_words_than_there_was_room_for(setup: Setup) -> None:
     decoder = setup.decoder(DecoderOptions(beam=20, word_score=3.0))
     state, short = decoder.start(), decoder.start()
     decoder.step(state, random_log_probs(1, 2000, 4.0))
-    long_hypothesis, short_hypothesis = decoder.best_many([state, short])
-    assert len(long_hypothesis.words) > 64
-    assert len(long_hypothesis.agreement) == len(long_hypothesis.words)
-    assert len(long_hypothesis.likely) == len(long_hypothesis.likelihood) > 64
-    assert long_hypothesis == decoder.best(state)
-    assert short_hypothesis.words == []
+    long_guess, short_guess = decoder.best_many([state, short])
+    assert len(long_guess.words.ids) > 64
+    assert len(long_guess.agreement) == len(long_guess.words.ids)
+    assert len(long_guess.likely.ids) == len(long_guess.likelihood) > 64
+    assert long_guess == decoder.best(state)
+    assert short_guess.words.ids == []
 
 
 @settings(max_examples=40, deadline=None)
@@ -263,24 +265,30 @@ def test_stable_words_are_never_taken_back(
         before = decoder.best(state)
         hypotheses = [before, *decoder.finish(state, 4)]
         if unstable >= 0:  # commit all but so many words
-            wanted = max(0, len(before.words) - unstable)
+            wanted = max(0, len(before.words.ids) - unstable)
             stable = decoder.commit(state, wanted)
             assert stable >= max(wanted, before.stable_words)
             after = decoder.best(state)
-            assert after.word_ids[:wanted] == before.word_ids[:wanted]
+            assert after.words.ids[:wanted] == before.words.ids[:wanted]
             assert after.stable_words == stable
             hypotheses += [after, *decoder.finish(state, 4)]
         for hypothesis in hypotheses:
-            begun = [(word.word_id, word.start_frame) for word in hypothesis.words]
+            ids, starts, ends = details(hypothesis)
+            begun = list(zip(ids, starts, strict=True))
             assert begun[: len(settled)] == settled
             assert hypothesis.stable_words <= len(begun)
-            ends = [word.end_frame for word in hypothesis.words]
-            starts = [word.start_frame for word in hypothesis.words]
             assert all(start <= end for start, end in zip(starts, ends, strict=True))
             assert all(end < start for end, start in zip(ends[:-1], starts[1:], strict=True))
             assert not ends or ends[-1] < state.num_frames
         last = hypotheses[-1]
         settled = [(word.word_id, word.start_frame) for word in last.words[: last.stable_words]]
+
+
+def details(found: Guess | Hypothesis) -> Words:
+    if isinstance(found, Guess):
+        return found.words
+    rows = [(word.word_id, word.start_frame, word.end_frame) for word in found.words]
+    return Words(*map(list, zip(*rows, strict=True))) if rows else Words([], [], [])
 
 
 def test_memory_is_bounded(setup: Setup) -> None:
@@ -291,7 +299,7 @@ def test_memory_is_bounded(setup: Setup) -> None:
         decoder.step(state, random_log_probs(seed, 500, 0.5))
         assert state.nbytes - 16 * int(state.block[HISTORY_CAPACITY]) == fixed
         assert state.block[NUM_LINKS] <= 64
-    assert state.nbytes <= fixed + 16 * 1.5 * len(decoder.best(state).words)
+    assert state.nbytes <= fixed + 16 * 1.5 * len(decoder.best(state).words.ids)
     assert state.block[NUM_HISTORY] > 1000
     default = Decoder(setup.tree, setup.ngram).start()
     assert default.nbytes < 200_000
@@ -305,8 +313,8 @@ def test_a_full_arena_drops_tokens_and_nothing_else(setup: Setup, monkeypatch: p
     for seed in range(40):
         decoder.step(state, random_log_probs(seed, 50, 0.0))
         best = decoder.best(state)
-        assert best.word_ids[: len(words)] == words
-        words = best.word_ids[: best.stable_words]
+        assert best.words.ids[: len(words)] == words
+        words = best.words.ids[: best.stable_words]
         assert 1 <= state.num_tokens <= 100
     assert len(words) > 100
 
@@ -402,10 +410,10 @@ def test_agreement_is_the_share_of_the_paths_that_begin_so(setup: Setup, seed: i
         decoder.step(state, frames)
         best = decoder.best(state)
         v = decoder._sections(state.block)
-        shares = np.zeros(len(best.words) + 1)
+        shares = np.zeros(len(best.words.ids) + 1)
         for path, words in paths_alive(decoder, state):
-            agreed = next((i for i, (a, b) in enumerate(zip(words, best.word_ids, strict=False)) if a != b), None)
-            agreed = min(len(words), len(best.words)) if agreed is None else agreed
+            agreed = next((i for i, (a, b) in enumerate(zip(words, best.words.ids, strict=False)) if a != b), None)
+            agreed = min(len(words), len(best.words.ids)) if agreed is None else agreed
             shares[: agreed + 1] += math.exp(v.score[path])
         assert best.agreement == pytest.approx((shares / shares[0])[1:].tolist())
         assert list(best.agreement[: best.stable_words]) == [1.0] * best.stable_words
@@ -432,7 +440,7 @@ def test_what_is_likely_is_what_most_paths_say_word_for_word(setup: Setup, seed:
             ended[words] = ended.get(words, 0.0) + math.exp(score)
             for count in range(len(words) + 1):
                 weights[words[:count]] = weights.get(words[:count], 0.0) + math.exp(score)
-        expected: tuple[int, ...] = tuple(best.word_ids[:num_stable])
+        expected: tuple[int, ...] = tuple(best.words.ids[:num_stable])
         likelihood = [1.0] * num_stable
         while True:
             longer = {words: weight for words, weight in weights.items() if words[:-1] == expected and words}
@@ -440,7 +448,7 @@ def test_what_is_likely_is_what_most_paths_say_word_for_word(setup: Setup, seed:
                 break
             expected = max(longer, key=longer.__getitem__)
             likelihood.append(longer[expected] / weights[()])
-        assert tuple(word.word_id for word in best.likely) == expected
+        assert tuple(best.likely.ids) == expected
         assert best.likelihood == pytest.approx(likelihood)
 
 
@@ -460,9 +468,9 @@ def test_no_word_goes_on_through_a_long_pause(setup: Setup) -> None:
     decoder = setup.decoder(DecoderOptions(lm_weight=0.2))
     state = decoder.start()
     decoder.step(state, spoken("B IY T", 12.0))
-    assert decoder.best(state).likely == []  # it may become "beets"
+    assert decoder.best(state).likely.ids == []  # it may become "beets"
     decoder.step(state, spoken("- - - - - - - -", 12.0))
-    assert setup.words([word.word_id for word in decoder.best(state).likely]) == "beet"
+    assert setup.words(decoder.best(state).likely.ids) == "beet"
 
 
 @pytest.mark.parametrize(
@@ -500,7 +508,7 @@ def test_warm_up_and_empty_stream(setup: Setup) -> None:
     decoder.warm_up()
     state = decoder.start()
     assert len(state.block) > HEADER
-    assert decoder.best(state).words == []
+    assert decoder.best(state).words.ids == []
     (hypothesis,) = decoder.finish(state, 2)
     assert hypothesis.words == []
     assert hypothesis.stable_words == 0
@@ -565,8 +573,8 @@ def test_an_own_word_is_heard_and_has_an_id_beyond_the_lexicon(setup: Setup) -> 
     for after in (state, continued):
         decoder.step(after, frames[4:])
         assert decoder.commit(after, 1) == 1
-        assert decoder.best(after).word_ids == decoder.finish(after)[0].word_ids
-        assert decoder.best(after).word_ids[0] == len(setup.lexicon)
+        assert decoder.best(after).words.ids == decoder.finish(after)[0].word_ids
+        assert decoder.best(after).words.ids[0] == len(setup.lexicon)
     plain = decoder.start()
     decoder.step(plain, frames)
     assert decoder.finish(plain)[0].word_ids[0] < len(setup.lexicon)

@@ -2,24 +2,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming_asr.decoder import DecodedWord, Hypothesis
+from streaming_asr.decoder import Guess, Words
 from streaming_asr.errors import InputError
 from streaming_asr.partials import EVERY_GUESS, PartialRule, PartialText
 
 RULE = PartialRule(probability=0.7, change_probability=0.6, change_steps=2, commit_probability=0.99)
 
 
-def guess(words: str, *agreement: float, stable: int = 0, likely: str | None = None) -> Hypothesis:
+def guess(words: str, *agreement: float, stable: int = 0, likely: str | None = None) -> Guess:
     """The best path says ``words``, all together ``likely``, if that is something else."""
     best, together = (
-        [DecodedWord(ord(word), at, at, 0.0, 1.0) for at, word in enumerate(text)]
+        Words([ord(word) for word in text], list(range(len(text))), list(range(len(text))))
         for text in (words, words if likely is None else likely)
     )
-    return Hypothesis(best, 0.0, stable, 1.0, agreement, together, agreement)
+    return Guess(best, 0.0, stable, agreement, together, agreement)
 
 
 def shown(text: PartialText) -> str:
-    return "".join(chr(word.word_id) for word in text.shown)
+    return "".join(map(chr, text.shown.ids))
 
 
 # Each: what the search guesses step after step, and what is shown and committed after the last.
@@ -47,7 +47,7 @@ def shown(text: PartialText) -> str:
         ([guess("", stable=0)], "", 0),
     ],
 )
-def test_what_is_shown_and_committed(guesses: list[Hypothesis], expected: str, committed: int) -> None:
+def test_what_is_shown_and_committed(guesses: list[Guess], expected: str, committed: int) -> None:
     text = PartialText(RULE)
     settled = [text.update(step) for step in guesses]
     assert (shown(text), text.num_committed) == (expected, committed)

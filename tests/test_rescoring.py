@@ -65,7 +65,7 @@ def test_homophones_are_told_apart_by_the_neural_language_model(setup: Setup, ne
     options = dataclasses.replace(RESCORED, neural_lm_weight=5.0)
     decoder = Decoder(setup.tree, setup.ngram, options, neural_lm)
     state = stepped(decoder, spoken("B IY - -", 8.0))
-    assert decoder.best(state).word_ids == [likelier]
+    assert decoder.best(state).words.ids == [likelier]
     assert decoder.finish(state)[0].word_ids == [likelier]
 
 
@@ -114,10 +114,10 @@ def test_committed_words_are_never_taken_back_and_nodes_stay_true(
         decoder.step(state, random_log_probs(seed + index, num_frames, 4.0))
         if more >= 0:
             stable = decoder.commit(state, decoder.best(state).stable_words + more)
-            held = decoder.best(state).word_ids[: max(stable, len(held))]
+            held = decoder.best(state).words.ids[: max(stable, len(held))]
         best = decoder.best(state)
-        assert best.word_ids[: len(held)] == held
-        held = best.word_ids[: max(len(held), best.stable_words)]
+        assert best.words.ids[: len(held)] == held
+        held = best.words.ids[: max(len(held), best.stable_words)]
         check_nodes(setup, decoder, state)
     assert decoder.finish(state)[0].word_ids[: len(held)] == held
 
