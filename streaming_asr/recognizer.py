@@ -18,6 +18,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -153,17 +154,22 @@ class Recognizer:
             options = dataclasses.replace(options, **(decoder_options or {}))
         except TypeError as error:
             raise InputError(f"unknown decoder option: {error}") from error
-        lexicon, tree, ngram = graph or read_graph(folder)
-        network = Network(load_model(folder).to(find_device(device)), precision or best_precision(device))
-        neural_lm = _read_neural_lm(folder, manifest, network.precision if device == "cpu" else best_precision())
+        precision = precision or best_precision(device)
+        with ThreadPoolExecutor(1) as pool:
+            on_cpu = precision if device == "cpu" else best_precision()
+            reading = pool.submit(_read_neural_lm, folder, manifest, on_cpu)  # mostly compiled code too
+            lexicon, tree, ngram = graph or read_graph(folder)
+            network = Network(load_model(folder).to(find_device(device)), precision)
+            formatter = Formatter(_read_punctuator(folder, manifest))
+            g2p = _read_g2p(folder, manifest)
+            neural_lm = reading.result()
         try:
             decoder = Decoder(tree, ngram, options, neural_lm)
         except InputError as error:
             raise ModelError(f"{folder / LEXICON_FILE} does not fit the language models: {error}") from error
-        formatter = Formatter(_read_punctuator(folder, manifest))
         weights = manifest.sha256[:12], manifest.files.get(NEURAL_LM_FILE, "")[:12]
         version = f"{' '.join(weights)}, {network.precision} on {device},"
-        recognizer = cls(manifest.name, network, lexicon, decoder, formatter, _read_g2p(folder, manifest), version)
+        recognizer = cls(manifest.name, network, lexicon, decoder, formatter, g2p, version)
         recognizer.warm_up()
         return recognizer
 

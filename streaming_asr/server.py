@@ -658,9 +658,9 @@ def run_server(
     stderr, sessions' comings and goings at level ``info``. SIGHUP rereads keys and certificate.
     """
     configure(log_level, log_format)
-    sys.setswitchinterval(SWITCH_SECONDS)
     gc.disable()  # nothing is garbage yet
     recognizer = load()
+    sys.setswitchinterval(SWITCH_SECONDS)
     gc.collect()
     gc.freeze()  # what is loaded stays: going through it again would hold up everybody for a tenth of a second
     gc.enable()
