@@ -196,10 +196,9 @@ def recorded(module: nn.Module, *example: Tensor) -> Callable[..., Any]:
     trace: Callable[..., Any] = torch.jit.trace
     with _settings, torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shapes that the config settles; what is to replace `trace` needs a compiler
-        call: Callable[..., Any] = trace(
-            module, example, check_trace=False
-        ).forward  # past what `Module` does at a call
-    return call
+        # A call of `forward` goes past what a `Module` does at a call.
+        forward: Callable[..., Any] = trace(module, example, check_trace=False).forward
+    return forward
 
 
 def product(weight: Tensor, bias: Tensor, precision: Precision, reach: float, *, digits: int = 1) -> nn.Module:

@@ -39,7 +39,7 @@ class _Memory(NamedTuple):
 
     votes: NDArray[np.bool_]  # [12] webrtcvad's, for voice
     is_voiced: NDArray[np.bool_]  # [1]
-    levels: NDArray[np.float64]  # [5] mean log-mel energies; not a number before the first frame
+    levels: NDArray[np.float64]  # [5] mean log-mel energies; NaN where no frame was yet
     floors: NDArray[np.float64]  # [2] levels of the noise below the sound: of single frames, of the mean of five
 
 
@@ -103,6 +103,6 @@ def _decide(features: Any, memory: Any, signs: Any) -> None:
         signs[t, VOICED] = memory.is_voiced[0]
         floors[0] = min(level, floors[0] + FLOOR_RISE)
         signs[t, MAYBE_SPEECH] |= level - floors[0] > WAKE_OVER_FLOOR
-        if not np.isnan(mean):  # fewer than five frames so far
+        if not np.isnan(mean):  # as it is before five frames
             floors[1] = min(mean, floors[1] + FLOOR_RISE)
             signs[t, CHANGING] = mean - floors[1] > CHANGE_OVER_FLOOR
