@@ -8,13 +8,20 @@ from typing import Any
 import msgspec
 from fakes import FakeRecognizer, FakeStream
 
+from streaming_asr.audio import Samples
 from streaming_asr.messages import Event, Partial, StreamOptions
 from streaming_asr.server import Server, ServerOptions
 
 
 class _Stream(FakeStream):
+    """A microphone may be as loud as it likes, and neither breaks nor holds up anything."""
+
     def next_level(self) -> int:
-        return 0  # a microphone may be as loud as it likes, and breaks nothing
+        return 0
+
+    def push(self, samples: Samples) -> None:
+        assert not self.closed
+        self.items.append(samples)
 
     def advance(self) -> list[Event]:
         """A partial says where its last word ends: the page tells the delay by that."""
