@@ -1,4 +1,4 @@
-"""Owns how inner loops are compiled: with numba, without the GIL, cached beside their source."""
+"""Owns how inner loops are compiled: with numba, without the GIL where they take long, cached beside their source."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def digest(folder: Path) -> str:
 _DIGEST = digest(Path(__file__).parent)
 
 
-def njit_cached(**options: Any) -> Callable[[Any], Any]:
+def njit_cached(nogil: bool = True, **options: Any) -> Callable[[Any], Any]:
     """Compiles at first use.
 
     Numba keeps the code until the function's own file changes, though it holds what is called from other files too. So
@@ -45,7 +45,7 @@ def njit_cached(**options: Any) -> Callable[[Any], Any]:
 
     def decorate(function: Any) -> Any:
         function.__qualname__ += f"_{_DIGEST}"
-        return cast("Any", njit)(**{"nogil": True, "cache": True, **options})(function)
+        return cast("Any", njit)(nogil=nogil, cache=True, **options)(function)
 
     return decorate
 
@@ -55,5 +55,5 @@ def njit_cached(**options: Any) -> Callable[[Any], Any]:
 njit_uncounted = functools.partial(njit_cached, _nrt=False)
 
 # For what takes less time than it takes to get the interpreter's lock back among busy threads, and allocates nothing.
-# NumPy gives the lock up for any 500 numbers.
+# NumPy would give the lock up for 500 numbers.
 njit_brief = functools.partial(njit_uncounted, nogil=False)

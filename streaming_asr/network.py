@@ -30,7 +30,7 @@ WEIGHT_LEVELS = 63
 
 _Recorded = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
 RECORDED_ROWS = 3  # in a call that is recorded; any number works
-_settings = threading.Lock()  # of torch and of warnings, which are the whole process's, while they are others
+_changing = threading.Lock()  # settings of torch and of warnings, which are the whole process's
 _multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
 
 
@@ -194,7 +194,7 @@ def recorded(module: nn.Module, *example: Tensor) -> Callable[..., Any]:
     There is no Python between its operations: other threads' Python neither waits for it nor holds it up.
     """
     trace: Callable[..., Any] = torch.jit.trace
-    with _settings, torch.inference_mode(), warnings.catch_warnings():
+    with _changing, torch.inference_mode(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # shapes that the config settles; what is to replace `trace` needs a compiler
         # A call of `forward` goes past what a `Module` does at a call.
         forward: Callable[..., Any] = trace(module, example, check_trace=False).forward
@@ -255,7 +255,7 @@ def _pack(weight: Tensor, bias: Tensor | None) -> tuple[object, Tensor]:
     """Weights rounded, a scale a row, in the layout of fbgemm; and what the rounding left."""
     step = weight.abs().amax(dim=1).clamp_min(1e-9) / WEIGHT_LEVELS
     rounded = torch.quantize_per_channel(weight, step, torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8)
-    with _settings:
+    with _changing:
         engine = torch.backends.quantized.engine
         torch.backends.quantized.engine = "fbgemm"
         try:

@@ -157,7 +157,7 @@ class Recognizer:
         precision = precision or best_precision(device)
         with ThreadPoolExecutor(1) as pool:
             on_cpu = precision if device == "cpu" else best_precision()
-            reading = pool.submit(_read_neural_lm, folder, manifest, on_cpu)  # mostly compiled code too
+            reading = pool.submit(_read_neural_lm, folder, manifest, on_cpu)  # leaves us the GIL
             lexicon, tree, ngram = graph or read_graph(folder)
             network = Network(load_model(folder).to(find_device(device)), precision)
             formatter = Formatter(_read_punctuator(folder, manifest))

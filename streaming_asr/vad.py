@@ -15,7 +15,7 @@ import webrtcvad
 from numpy.typing import NDArray
 
 from .compiled import njit_brief
-from .features import FRAME_SHIFT_SAMPLES, SAMPLE_RATE, Features, Samples
+from .features import FRAME_SHIFT_SAMPLES, FULL_SCALE, SAMPLE_RATE, Features, Samples
 
 VOICED_AGGRESSIVENESS = 2  # of webrtcvad, 0 (takes most for speech) to 3
 WAKE_AGGRESSIVENESS = 0
@@ -27,7 +27,7 @@ CHANGE_FRAMES = 5  # over so many frames' mean, steady noise stays within 0.43 n
 CHANGE_OVER_FLOOR = 0.5  # … while speech goes 0.9 over that of pink noise at an SNR of 5 dB (docs/experiments.md)
 FRAME_BYTES = 2 * FRAME_SHIFT_SAMPLES
 FLOOR_RISE = 0.005  # nepers a frame: a floor follows louder noise in seconds, softer noise at once
-INT16_SCALE, INT16_MIN, INT16_MAX = np.float32(32768), np.float32(-32768), np.float32(32767)
+INT16_MAX = np.float32(32767)
 
 Signs = NDArray[np.bool_]  # [T, 3]: decisions for frames
 VOICED, MAYBE_SPEECH = 0, 1
@@ -61,7 +61,7 @@ class VoiceActivityDetector:
     def accept(self, samples: Samples, features: Features) -> Signs:
         """Decisions for the frames in ``features`` (float32 [T, 80]), which ``samples`` (float32 [N]) completed."""
         new = np.empty(len(samples), np.int16)
-        _round(samples, new)
+        _to_int16(samples, new)
         pcm = self._rest + new.tobytes()
         whole = len(pcm) // FRAME_BYTES * FRAME_BYTES
         for first in range(0, whole, FRAME_BYTES):
@@ -78,21 +78,22 @@ class VoiceActivityDetector:
 
 
 @njit_brief()
-def _round(samples: Any, pcm: Any) -> None:
+def _to_int16(samples: Any, pcm: Any) -> None:
+    """Writes float32 [N], cut off at -1..1, into int16 [N]; what is behind the point is dropped."""
     for n in range(len(samples)):
-        pcm[n] = np.int16(min(max(samples[n] * INT16_SCALE, INT16_MIN), INT16_MAX))
+        pcm[n] = np.int16(min(max(samples[n] * FULL_SCALE, -FULL_SCALE), INT16_MAX))
 
 
 @njit_brief()
 def _decide(features: Any, memory: Any, signs: Any) -> None:
-    """Turns webrtcvad's votes in ``signs`` [T, 3], voiced and wake, into decisions."""
+    """Turns webrtcvad's votes in ``signs`` bool [T, 3] (`Signs`) into decisions on ``features`` float32 [T, 80]."""
     votes, levels, floors = memory.votes, memory.levels, memory.floors
     for t in range(len(features)):
         level = 0.0
         for energy in features[t]:
             level += energy
         level /= features.shape[1]
-        mean = num_votes = 0.0
+        mean, num_votes = 0.0, 0
         for at in range(CHANGE_FRAMES):
             levels[at] = levels[at + 1] if at + 1 < CHANGE_FRAMES else level
             mean += levels[at] / CHANGE_FRAMES

@@ -44,8 +44,11 @@ class FakeStream:
     def push(self, samples: Samples) -> None:
         assert not self.closed
         self.items.append(samples)
-        if round(float(np.abs(samples).max(initial=0)) * 100) == STALL_PUSH:
+        if self.holds_up(samples):
             assert self.recognizer.released.wait(30)
+
+    def holds_up(self, samples: Samples) -> bool:
+        return round(float(np.abs(samples).max(initial=0)) * 100) == STALL_PUSH
 
     def flush(self, reason: Reason) -> None:
         assert not self.closed
