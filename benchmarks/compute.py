@@ -35,6 +35,7 @@ Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
 GATES = {"lstm": 4, "gru": 3, "rnn": 1}
 WATCH_SECONDS = 0.25  # from one look at a process to the next
+LOOKS_PER_RSS = 16  # of which one reads its memory, too
 
 
 def convolution_shapes(config: ModelConfig, num_windows: int) -> list[tuple[int, int, int]]:
@@ -158,7 +159,7 @@ def _shown(events: Iterable[object], now: float) -> list[Shown]:
 
 @dataclass(frozen=True)
 class Usage:
-    """Of one process so far: CPU seconds of all its threads, and resident bytes now."""
+    """Of a process and its children: CPU seconds so far, and resident bytes now, what they share counted once."""
 
     cpu_seconds: float
     rss_bytes: int
@@ -170,12 +171,26 @@ def parse_stat(stat: str, ticks_per_second: int) -> float:
     return (int(fields[11]) + int(fields[12])) / ticks_per_second
 
 
-def usage(pid: int) -> Usage:
-    """Reads /proc. OSError when the process is gone."""
+def parse_pss(smaps_rollup: str) -> int:
+    """Bytes of ``/proc/PID/smaps_rollup``: resident, each page divided by the number of processes that share it."""
+    return 1024 * next(int(line.split()[1]) for line in smaps_rollup.splitlines() if line.startswith("Pss:"))
+
+
+def usage(pid: int, rss_bytes: int | None = None) -> Usage:
+    """Reads /proc. OSError when the process is gone.
+
+    ``rss_bytes`` is what it was a moment ago, if that will do: to read it takes tens of milliseconds.
+    """
+    ticks = os.sysconf("SC_CLK_TCK")
     folder = Path("/proc") / str(pid)
-    rss_pages = int((folder / "statm").read_text().split()[1])
-    cpu = parse_stat((folder / "stat").read_text(), os.sysconf("SC_CLK_TCK"))
-    return Usage(cpu, rss_pages * os.sysconf("SC_PAGE_SIZE"))
+    folders = [folder]
+    for task in (folder / "task").iterdir():  # children are their threads'
+        with contextlib.suppress(FileNotFoundError):  # that has ended
+            folders += [Path("/proc") / child for child in (task / "children").read_text().split()]
+    cpu = sum(parse_stat((each / "stat").read_text(), ticks) for each in folders)
+    if rss_bytes is None:
+        rss_bytes = sum(parse_pss((each / "smaps_rollup").read_text()) for each in folders)
+    return Usage(cpu, rss_bytes)
 
 
 Sample = tuple[float, Usage]  # when it was read, and what
@@ -191,7 +206,8 @@ async def watching(
     async def watch() -> None:
         with contextlib.suppress(OSError):  # it is gone, as its sessions will tell
             while pid is not None:
-                samples.append((clock(), usage(pid)))
+                last = samples[-1][1].rss_bytes if len(samples) % LOOKS_PER_RSS else None
+                samples.append((clock(), usage(pid, last)))
                 await sleep(WATCH_SECONDS)
 
     watcher = asyncio.create_task(watch())

@@ -24,10 +24,10 @@ import numpy as np
 from streaming_asr_client import Done, Event, Final, connect
 
 from streaming_asr.audio import SAMPLE_RATE, Samples
-from streaming_asr.engine import EngineRecognizer
 from streaming_asr.limits import Limits
 from streaming_asr.recordings import read_samples
 from streaming_asr.server import ServerOptions, serve
+from streaming_asr.worker import EngineRecognizer
 from tests.fakes import FakeRecognizer, FakeStream, words
 
 from .compute import usage

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request
 
 from . import messages
-from .engine import Engine, Handle
+from .engine import Engine, StreamHandle
 from .errors import ClientError
 from .gate import Gate
 from .journal import Journal
@@ -91,7 +91,7 @@ class Conversation:
         )
         self._adapter = adapter(self._session, handshake_of(connection.request))
         self._outbox = Outbox()
-        self._handle: Handle | None = None
+        self._handle: StreamHandle | None = None
         self._log = session_logger(logger, self._session.session_id)
         self._word_latency = WordLatency()
         self._audio_counter = metrics.audio_seconds.labels(self._adapter.name)

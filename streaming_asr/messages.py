@@ -197,11 +197,10 @@ class GoingAway(msgspec.Struct, tag="going_away", tag_field="type", frozen=True)
     seconds: float
 
 
-@dataclass(frozen=True)
-class Checkpoint:
+class Checkpoint(msgspec.Struct, tag="checkpoint", tag_field="type", frozen=True):
     """What came before this sample (16 kHz, of the session) is in the finals so far and in the next one, or silence.
 
-    Never sent: it says from where a stream in another process can go on.
+    No client is sent it: it says from where a stream in another process can go on.
     """
 
     samples: int

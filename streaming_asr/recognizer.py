@@ -106,10 +106,14 @@ class Recognizer:
         formatter: Formatter | None = None,
         g2p: G2P | None = None,
         version: str = "",
+        can_fork: bool = True,
     ) -> None:
-        """``version`` tells models of one name apart, as for a calibration that is kept."""
+        """``version`` tells models of one name apart, as for a calibration that is kept; ``can_fork`` says whether a
+        process that is forked can use them, as none can what is on a GPU.
+        """
         self.name = name
         self._subject = f"{name} {version}, {model.config}, {decoder.options}, streaming_asr {__version__}"
+        self.can_fork = can_fork
         self.g2p = g2p  # says how hotwords sound that the lexicon lacks
         self.formatter = formatter or Formatter()
         self.language = "en"
@@ -169,7 +173,7 @@ class Recognizer:
             raise ModelError(f"{folder / LEXICON_FILE} does not fit the language models: {error}") from error
         weights = manifest.sha256[:12], manifest.files.get(NEURAL_LM_FILE, "")[:12]
         version = f"{' '.join(weights)}, {network.precision} on {device},"
-        recognizer = cls(manifest.name, network, lexicon, decoder, formatter, g2p, version)
+        recognizer = cls(manifest.name, network, lexicon, decoder, formatter, g2p, version, can_fork=device == "cpu")
         recognizer.warm_up()
         return recognizer
 

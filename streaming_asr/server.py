@@ -33,15 +33,7 @@ from . import __version__, messages
 from .access import is_loopback
 from .admission import Punctuality
 from .conversation import Conversation, handshake_of, split_target
-from .engine import (
-    MAX_BACKLOG_SECONDS,
-    MAX_BATCH,
-    MAX_WORKERS,
-    Engine,
-    EngineRecognizer,
-    StepReport,
-    num_usable_cores,
-)
+from .engine import MAX_WORKERS, Engine, num_usable_cores
 from .errors import ClientError, InputError
 from .gate import Gate, Visitor, http_headers, http_status
 from .journal import Journal
@@ -65,6 +57,7 @@ from .tls import ServerTls
 from .waiting import Waiting
 from .watchdog import STALL_SECONDS
 from .websocket import Connection, WebSocketConnection
+from .worker import MAX_BACKLOG_SECONDS, MAX_BATCH, EngineRecognizer, StepReport
 
 logger = logging.getLogger(__name__)
 # At debug level websockets writes frames out; this keeps it from doing so whatever the root logger's level is.
@@ -98,7 +91,7 @@ class ServerOptions:
     port: int = 8765  # 0 picks a free one
     max_sessions: int | None = None  # None: as many as were measured at start to be carried within the promise
     max_latency_seconds: float = 0.3  # the promise: for a step to end after its audio came
-    workers: int | None = None  # threads that recognize; None: one a core, 4 at most
+    workers: int | None = None  # that recognize; None: one a core, 4 at most
     max_batch: int | None = None  # streams in a step; None: 64 at most, and as many as was measured to keep the promise
     calibration: Path | None = None  # file that keeps what is measured at start; None: measured each time
     max_backlog_seconds: float = MAX_BACKLOG_SECONDS  # audio of one session that waits, before it is read no further
@@ -274,7 +267,11 @@ class Server:
         except InputError:
             self._stop_listening()
             raise
-        self._engine.start()
+        try:
+            self._engine.start()
+        except OSError as error:
+            self._stop_listening()
+            raise InputError(f"cannot start a worker: {error.strerror or error}") from error
         if self._keys is not None and self._tls is None and not is_loopback(options.host):
             logger.warning("keys and speech come without TLS: keep the way here private, or give a certificate")
         self._housekeeping = asyncio.create_task(self._keep_house())

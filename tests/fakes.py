@@ -110,6 +110,7 @@ class FakeRecognizer:
     name = "en-fake"
     chunk_ms = CHUNK_MS
     language = "en"
+    can_fork = False  # tests look into it
     search_seconds = 0.0
 
     def __init__(self) -> None:

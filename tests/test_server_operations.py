@@ -19,10 +19,10 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from streaming_asr import server as server_module
-from streaming_asr.engine import StepReport
 from streaming_asr.keys import add_key
 from streaming_asr.limits import Limits
 from streaming_asr.server import Server
+from streaming_asr.worker import StepReport
 
 DASHBOARD = Path(__file__).parents[1] / "deploy" / "grafana-dashboard.json"
 

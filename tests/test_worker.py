@@ -24,8 +24,9 @@ from fakes import (
 )
 
 from streaming_asr.audio import AudioDecoder, Samples
-from streaming_asr.engine import MAX_REQUESTS, Engine, Handle, StepReport, is_runnable
+from streaming_asr.engine import Engine
 from streaming_asr.messages import Event, Final, StreamOptions
+from streaming_asr.worker import MAX_REQUESTS, Handle, StepReport, is_runnable
 
 # --- engine --------------------------------------------------------------------------------------------------------
 

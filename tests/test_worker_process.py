@@ -1,0 +1,437 @@
+"""Workers in processes of their own, on a fake recognizer."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes import BROKEN, POISON, SECRET, STALL, FakeRecognizer, FakeStream, word, words
+from test_worker import Listener, eventually, run, samples
+
+from streaming_asr import worker_process
+from streaming_asr.engine import Engine
+from streaming_asr.messages import Event, Final, Partial, StreamOptions, Timings
+from streaming_asr.worker import MAX_REQUESTS, TELL_SAMPLES, StepReport
+from streaming_asr.worker_process import WorkerHost, WorkerProcess
+
+pytestmark = pytest.mark.skipif(not worker_process.can_fork(), reason="no processes are forked here")
+
+
+BROKEN_NBEST = 9  # a stream that asks for so many hypotheses cannot be opened
+
+
+class ForkedRecognizer(FakeRecognizer):
+    can_fork = True
+
+    def stream(self, options: StreamOptions, /) -> FakeStream:
+        if options.nbest == BROKEN_NBEST:
+            raise ValueError(SECRET)
+        return super().stream(options)
+
+
+@asynccontextmanager
+async def running(**options: Any) -> AsyncIterator[Engine]:
+    engine = Engine(ForkedRecognizer(), **options)
+    engine.start()
+    try:
+        yield engine
+    finally:
+        await engine.stop()
+    assert engine.num_streams == 0
+
+
+def pid_of(worker: Any) -> int:
+    assert isinstance(worker, WorkerProcess)
+    return worker._pid
+
+
+async def opened(listener: Listener) -> None:
+    """Until the child has heard of it, so that what befalls the child befalls it."""
+    reached = asyncio.Event()
+    listener.handle._reached = reached.set
+    listener.handle.mark()
+    await reached.wait()
+
+
+def test_audio_flushes_and_marks_keep_their_order() -> None:
+    async def test() -> None:
+        async with running() as engine:
+            told: list[Any] = []
+            ended = asyncio.Event()
+
+            def deliver(events: list[Event]) -> None:
+                told.extend(event for event in events if isinstance(event, Final))
+                if told and isinstance(told[-1], Final) and told[-1].reason == "stop":
+                    ended.set()
+
+            handle = engine.open(StreamOptions(), deliver, reached=lambda: told.append("mark"))
+            handle.mark()
+            handle.push(samples(words(1, 2)))
+            handle.flush("finalize")
+            handle.push(samples(words(3, 0, 4)))
+            handle.mark()
+            handle.push(samples(word(5))[:100])
+            handle.flush("stop")
+            await ended.wait()
+            assert [item if item == "mark" else (item.text, item.reason) for item in told] == [
+                "mark",
+                ("w1 w2", "finalize"),
+                ("w3", "endpoint"),
+                "mark",
+                ("w4 w5", "stop"),
+            ]
+            assert engine.num_streams == 1
+            handle.close()
+            await eventually(lambda: engine.num_streams == 0)
+
+    run(test)
+
+
+def test_many_streams_share_the_processes_and_get_what_each_gets_alone() -> None:
+    async def test() -> None:
+        reports: list[StepReport] = []
+        async with running(num_workers=3, max_batch=8, on_step=reports.append) as engine:
+            listeners = [Listener(engine) for _ in range(12)]
+            assert [worker.num_streams for worker in engine._workers] == [4, 4, 4]
+            for number, listener in enumerate(listeners, start=1):
+                for packet in np.array_split(samples(words(number, number + 1, 0, number)), 7):
+                    listener.handle.push(packet)
+                listener.handle.flush("stop")
+            for number, listener in enumerate(listeners, start=1):
+                expected = [(f"w{number} w{number + 1}", "endpoint"), (f"w{number}", "stop")]
+                assert await listener.stopped() == expected
+            assert len({pid_of(worker) for worker in engine._workers} | {os.getpid()}) == 4
+            assert sum(len(report.queue_seconds) for report in reports) == 12 * 5  # four chunks and the flush
+
+    run(test)
+
+
+def test_what_all_processes_say_of_a_message_adds_up() -> None:
+    async def test() -> None:
+        async with running() as engine:
+            events: list[Event] = []
+            handle = engine.open(StreamOptions(timings=True), events.extend)
+            handle.push(samples(words(1, 0)))
+            await eventually(lambda: any(isinstance(event, Final) for event in events))
+            timings = [event.timings for event in events if isinstance(event, Partial | Final)]
+            assert all(isinstance(each, Timings) and 0.0 <= each.emission < 10_000 for each in timings)
+
+    now = time.monotonic()
+    partial = Partial(0, "", "a", 0.0, 0.0, Timings(0.0, 0.0, 0.0, 2.0))
+    delivered: list[Event] = []
+
+    async def later() -> None:
+        worker_process.RemoteHandle(None, 0, delivered.extend, lambda: None, lambda: None).on_events(  # type: ignore[arg-type]
+            now - 1.0, [partial, Final(0, "", 0.0, 0.0, 0.0, "stop")]
+        )
+
+    run(test)
+    run(later)
+    assert isinstance(delivered[0], Partial)
+    assert delivered[0].timings is not None
+    assert 1002.0 <= delivered[0].timings.emission < 20_000
+
+
+def test_a_full_backlog_holds_its_sender_back_until_it_drains() -> None:
+    async def test() -> None:
+        async with running(max_backlog_seconds=0.5) as engine:
+            listener = Listener(engine)
+            assert not await listener.handle.wait_capacity()
+            await opened(listener)
+            pid = pid_of(engine._workers[0])
+            os.kill(pid, signal.SIGSTOP)
+            listener.handle.push(samples(words(*[1] * 20)))
+            assert not listener.handle.has_capacity
+            waiting = asyncio.create_task(listener.handle.wait_capacity())
+            await asyncio.sleep(0.02)
+            assert not waiting.done()
+            os.kill(pid, signal.SIGCONT)
+            assert await waiting
+            await eventually(lambda: listener.handle.backlog_seconds <= TELL_SAMPLES / 16000)
+            for _ in range(100):  # many times what may wait, and it is never stuck
+                listener.handle.push(samples(word(1))[:1000])
+                await listener.handle.wait_capacity()
+
+            os.kill(pid, signal.SIGSTOP)
+            for _ in range(MAX_REQUESTS):
+                assert listener.handle.has_capacity
+                listener.handle.flush("finalize")
+            assert not listener.handle.has_capacity
+            waiting = asyncio.create_task(listener.handle.wait_capacity())
+            await asyncio.sleep(0.02)
+            assert not waiting.done()
+            listener.handle.close()
+            assert await waiting  # whoever closes it frees who waits for it
+            assert listener.handle.backlog_seconds == 0
+            assert not await listener.handle.wait_capacity()
+            os.kill(pid, signal.SIGCONT)
+
+    run(test)
+
+
+@pytest.mark.parametrize("fault", [POISON, BROKEN])
+def test_a_broken_step_ends_its_stream_and_no_other(fault: int, capfd: pytest.CaptureFixture[str]) -> None:
+    async def test() -> None:
+        async with running() as engine:
+            good, bad = Listener(engine), Listener(engine)
+            good.handle.push(samples(words(1, 2)))
+            bad.handle.push(samples(words(fault, 2)))
+            await bad.failed.wait()
+            assert engine.num_streams == 1
+            bad.handle.push(samples(word(1)))  # too late, and harmless
+            bad.handle.close()
+            good.handle.flush("stop")
+            assert await good.stopped() == [("w1 w2", "stop")]
+            assert not good.failed.is_set()
+            assert not bad.events
+
+    run(test)
+    said = capfd.readouterr().err
+    assert SECRET not in said
+
+
+def test_a_stream_that_cannot_be_opened_and_a_session_that_raises_fail_alone() -> None:
+    async def test() -> None:
+        async with running() as engine:
+            deaf, fine = Listener(engine), Listener(engine)
+            deaf.handle._deliver = lambda events: deaf.events[1000]  # type: ignore[assignment]
+            failed, cannot_mark = asyncio.Event(), asyncio.Event()
+            engine.open(StreamOptions(nbest=BROKEN_NBEST), lambda events: None, failed.set)
+            marked = engine.open(StreamOptions(), lambda events: None, cannot_mark.set, lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+            marked.mark()
+            for listener in (deaf, fine):
+                listener.handle.push(samples(word(1)))
+                listener.handle.flush("stop")
+            assert await fine.stopped() == [("w1", "stop")]
+            for event in (deaf.failed, failed, cannot_mark):
+                await event.wait()
+            await eventually(lambda: engine.num_streams == 1)
+
+    run(test)
+
+
+# --- a worker that does not get on ---------------------------------------------------------------------------------
+
+
+def test_a_thread_that_stands_still_is_replaced_in_its_process_and_other_streams_go_on() -> None:
+    async def test() -> None:
+        async with running(max_batch=1, stall_seconds=0.05) as engine:
+            good, bad = Listener(engine), Listener(engine)
+            pid = pid_of(engine._workers[0])
+            bad.handle.push(samples(word(STALL)))
+            await eventually(engine.supervise)
+            await bad.failed.wait()
+            good.handle.push(samples(words(1, 2)))
+            good.handle.flush("stop")
+            assert await good.stopped() == [("w1 w2", "stop")]
+            assert pid_of(engine._workers[0]) == pid
+            assert (engine.num_streams, engine.num_abandoned) == (1, 1)
+
+    run(test)
+
+
+def test_who_was_away_reads_first_what_a_process_told_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    cpu_ticks = 0
+
+    def looks(*times: float) -> bool:
+        """Whether it is taken to stand still at one of these times, having used all of a processor since."""
+        nonlocal now, cpu_ticks
+        worker = WorkerProcess(ForkedRecognizer(), 8, 10.0, 1.0, lambda report: None)
+        for now in times:
+            cpu_ticks = round(now * os.sysconf("SC_CLK_TCK"))
+            if worker._is_stalled():
+                return True
+        return False
+
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(Path, "read_bytes", lambda path: b"1 (a) S" + b" 0" * 10 + b" %d 0 0" % cpu_ticks)
+    assert not looks(0.0, 0.25, 60.0, 60.25)
+    assert looks(0.0, *np.arange(60.0, 64.0, 0.25))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_that_ends_or_stands_still_is_replaced_and_others_go_on(
+    number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with running(num_workers=2) as engine:
+            lost, good = Listener(engine), Listener(engine)
+            first, second = engine._workers
+            await opened(lost)
+            waiting = asyncio.create_task(good.handle.wait_capacity())
+            before = pid_of(first)
+            os.kill(before, number)
+            lost.handle.push(samples(word(1)))
+            await eventually(engine.supervise)
+            assert lost.failed.is_set()
+            assert not await waiting
+            assert pid_of(first) != before
+            assert not engine.supervise()
+            late = Listener(engine)
+            for listener in (good, late):
+                listener.handle.push(samples(word(2)))
+                listener.handle.flush("stop")
+                assert await listener.stopped() == [("w2", "stop")]
+            assert (first.num_streams, second.num_streams) == (1, 1)
+        with pytest.raises(ProcessLookupError):
+            os.kill(before, 0)
+
+    monkeypatch.setattr(worker_process, "STILL_SECONDS", 0.6)
+    run(test)
+    assert "its 1 streams are lost" in caplog.text
+
+
+def test_streams_hear_that_they_are_lost_also_when_no_process_can_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_more() -> int:
+        raise BlockingIOError("no more processes")
+
+    async def test() -> None:
+        async with running() as engine:
+            lost = Listener(engine)
+            await opened(lost)
+            with monkeypatch.context() as patch:
+                patch.setattr(os, "fork", no_more)
+                os.kill(pid_of(engine._workers[0]), signal.SIGKILL)
+                await lost.failed.wait()
+                with pytest.raises(BlockingIOError):
+                    engine.supervise()
+                early = Listener(engine)
+                await early.failed.wait()
+            assert engine.supervise()  # there is room for one again
+            late = Listener(engine)
+            late.handle.flush("stop")
+            assert await late.stopped() == [("", "stop")]
+
+    run(test)
+
+
+def test_a_process_that_does_not_end_is_killed(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with running() as engine:
+            os.kill(pid_of(engine._workers[0]), signal.SIGSTOP)
+
+    monkeypatch.setattr(worker_process, "STOP_SECONDS", 0.05)
+    with caplog.at_level(logging.ERROR):
+        run(test)
+    assert "it is killed" in caplog.text
+
+
+def test_signals_to_all_processes_are_the_servers_and_its_sockets_its_own() -> None:
+    async def test() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            async with running() as engine:
+                listener = Listener(engine)
+                await opened(listener)
+                pid = pid_of(engine._workers[0])
+                links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+                assert f"socket:[{os.fstat(listening.fileno()).st_ino}]" not in links
+                assert any(link.startswith("socket:") for link in links)  # its channel
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    os.kill(pid, number)
+                listener.handle.push(samples(word(1)))
+                listener.handle.flush("stop")
+                assert await listener.stopped() == [("w1", "stop")]
+
+    run(test)
+
+
+SERVE_FOREVER = """
+import asyncio
+from fakes import FakeRecognizer
+from streaming_asr.engine import Engine
+
+class ForkedRecognizer(FakeRecognizer):
+    can_fork = True
+
+async def main():
+    engine = Engine(ForkedRecognizer(), num_workers=2)
+    engine.start()
+    print(*(worker._pid for worker in engine._workers), flush=True)
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+def test_no_process_outlives_a_server_that_is_killed() -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", SERVE_FOREVER], stdout=subprocess.PIPE, env=environment) as server:
+        assert server.stdout is not None
+        pids = [int(pid) for pid in server.stdout.readline().split()]
+        assert len(pids) == 2
+        assert all(Path(f"/proc/{pid}").exists() for pid in pids)
+        os.kill(pids[0], signal.SIGSTOP)  # one that could not even hear of it
+        server.kill()
+    give_up = time.monotonic() + 20
+    while any(is_running(pid) for pid in pids):
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+# --- the child's part, in this process ------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def hosted(recognizer: FakeRecognizer, **options: Any) -> AsyncIterator[WorkerProcess]:
+    """A worker whose child is played here, so that a test can look into it."""
+    worker = WorkerProcess(recognizer, 8, 10.0, options.get("stall_seconds", 30.0), lambda report: None)
+    ours, its = socket.socketpair()
+    worker._channel = worker_process.Channel(ours, worker._on_message, worker._on_end)
+    host = WorkerHost(its, recognizer, 8, 10.0, options.get("stall_seconds", 30.0))
+    child = asyncio.create_task(host.run())
+    yield worker
+    worker._channel.close()
+    await child
+
+
+def test_all_streams_are_given_back_when_the_server_is_gone() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with hosted(recognizer) as worker:
+            told: list[Event] = []
+            handles = [worker.open(StreamOptions(), told.extend, lambda: None, lambda: None) for _ in range(3)]
+            for handle in handles:
+                handle.push(samples(words(1, 0)))
+            await eventually(lambda: sum(isinstance(event, Final) for event in told) == 3)
+            handles[0].close()
+            await eventually(lambda: worker.num_streams == 2)
+            assert recognizer.open_streams == 2
+        assert recognizer.open_streams == 0
+
+    run(test)
+
+
+def test_a_stream_closed_while_its_thread_stands_still_is_given_back() -> None:
+    async def test() -> None:
+        recognizer = FakeRecognizer()
+        async with hosted(recognizer, stall_seconds=0.2) as worker:
+            failed: list[int] = []
+            handle = worker.open(StreamOptions(), lambda events: None, lambda: failed.append(1), lambda: None)
+            handle.push(samples(word(STALL)))
+            await eventually(lambda: len(recognizer.batches) == 1)
+            handle.close()
+            await eventually(lambda: worker.num_streams == 0)
+            assert not failed  # who closes it hears nothing more
+            recognizer.released.set()
+
+    run(test)
