@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import math
 from collections import deque
 from collections.abc import Hashable
@@ -15,6 +16,7 @@ from .audio import Samples
 from .messages import Reason
 
 BURST_RATE = 2.0  # times real time: as fast as a stream's audio falls due; faster audio uses what time is left
+FILL_SHARE = 4  # a step waits for a quarter of the streams that take one in each chunk, a quarter of a chunk at most
 PATIENCE_SECONDS = 0.25  # the longest that a step falls due later because its stream was ahead
 
 K = TypeVar("K", bound=Hashable)
@@ -25,14 +27,19 @@ class Scheduler(Generic[K]):
 
     A step is due as soon as it is offered, but no sooner than ``chunk_seconds / BURST_RATE`` after the stream's last
     one: a file sent at once gets twice real time, as every stream behind its time does, in turns with the others;
-    more it gets from the time that they leave. So a live stream waits for one step of every other at most. Nothing
-    idles: what is not due yet is still taken when nothing else is there. All times are on the caller's clock.
+    more it gets from the time that they leave. So a live stream waits for one step of every other at most. What is not
+    due yet is still taken when nothing else is there. All times are on the caller's clock.
+
+    A step costs much of its time once for all streams in it. So it is better begun a little later, with those that are
+    ready by then (`wait_seconds`); who is alone, or one of a few, waits for nobody.
     """
 
     def __init__(self, chunk_seconds: float) -> None:
         self._spacing = chunk_seconds / BURST_RATE
         self._waiting: dict[K, tuple[float, int]] = {}  # due, order of arrival
         self._last_due: dict[K, float] = {}
+        self._offered: dict[K, float] = {}  # when last, earliest first
+        self._chunk_seconds = chunk_seconds
         self._offers = 0
 
     def __len__(self) -> int:
@@ -45,8 +52,19 @@ class Scheduler(Generic[K]):
         due = min(max(now, self._last_due.get(key, -math.inf) + self._spacing), now + PATIENCE_SECONDS)
         self._last_due[key] = due
         self._offers += 1
+        self._offered.pop(key, None)
+        self._offered[key] = now
         self._waiting[key] = due, self._offers
         return True
+
+    def wait_seconds(self, now: float) -> float:
+        """How long others may be waited for before the next `take`; 0 if enough are there, or none."""
+        begun = now - self._chunk_seconds
+        num_live = sum(1 for _ in itertools.takewhile(lambda at: at > begun, reversed(self._offered.values())))
+        if len(self._waiting) >= num_live // FILL_SHARE:
+            return 0.0
+        first = min(self._offered[key] for key in self._waiting) if self._waiting else now
+        return max(0.0, first + self._chunk_seconds / FILL_SHARE - now)
 
     def take(self, most: int) -> list[K]:
         """The keys of the next batch, removed from those that wait."""
@@ -63,6 +81,7 @@ class Scheduler(Generic[K]):
         """`key` is gone."""
         self._waiting.pop(key, None)
         self._last_due.pop(key, None)
+        self._offered.pop(key, None)
 
 
 @dataclass

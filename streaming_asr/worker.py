@@ -403,11 +403,20 @@ class Worker:
                     now = self._clock()
                     if self._scheduler.offer(handle, now):
                         handle._ready_at = now
-            batch = self._scheduler.take(self._max_batch)
-            if batch:
-                self._step(batch)
+            if not self._must_wait():
+                batch = self._scheduler.take(self._max_batch)
+                if batch:
+                    self._step(batch)
         for handle in list(self._open):
             self._give_back(handle)
+
+    def _must_wait(self) -> bool:
+        """Waits for others that the next step should have in it, and says whether some may have come."""
+        seconds = self._scheduler.wait_seconds(self._clock()) if self._scheduler else 0.0
+        if not seconds:
+            return False
+        with self._wake:
+            return bool(self._nudged or self._stopping) or self._wake.wait(seconds)
 
     def _fed(self, handles: Iterable[Handle]) -> list[Handle]:
         """Those of the handles that are ready after what could be done for them."""

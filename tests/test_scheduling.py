@@ -3,6 +3,7 @@
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +55,44 @@ def test_live_streams_are_on_time_whatever_else_is_sent(files: int, live: int, m
                 worst = max(worst, now - offered.pop(key))
     assert worst <= (rounds + 1) * step_seconds + 1e-9
     assert file_steps >= files * (2.0 / chunk - 2)  # and the files go at real time or faster
+
+
+def test_a_step_waits_for_a_quarter_of_the_live_streams_a_quarter_of_a_chunk_at_most() -> None:
+    scheduler: Scheduler[int] = Scheduler(0.08)
+    assert scheduler.wait_seconds(0.0) == 0.0  # for nobody
+    for stream in range(12):  # all take a step in each chunk, one after the other
+        scheduler.offer(stream, stream / 150)
+    scheduler.take(12)
+    scheduler.offer(0, 0.08)
+    assert scheduler.wait_seconds(0.08) == pytest.approx(0.02)
+    scheduler.offer(1, 0.085)
+    assert scheduler.wait_seconds(0.085) == pytest.approx(0.015)
+    assert scheduler.wait_seconds(0.11) == 0.0  # two, but the first has waited for long enough
+    scheduler.offer(2, 0.09)
+    assert scheduler.wait_seconds(0.09) == 0.0  # a quarter of them
+
+
+def test_who_is_alone_or_one_of_a_few_waits_for_nobody() -> None:
+    scheduler: Scheduler[int] = Scheduler(0.08)
+    for stream in range(50):
+        scheduler.offer(stream, 0.0)
+    scheduler.take(50)
+    for turn in range(1, 20):  # a file sent at once, long after: many steps, but one stream
+        scheduler.offer(50, 1.0 + turn / 1000)
+        assert scheduler.wait_seconds(1.0 + turn / 1000) == 0.0
+        scheduler.take(1)
+    for stream in (51, 52):
+        scheduler.offer(stream, 1.02)
+        scheduler.take(1)
+    scheduler.offer(50, 1.03)
+    assert scheduler.wait_seconds(1.03) == 0.0
+    for stream in range(10):
+        scheduler.offer(stream, 1.04)
+    scheduler.take(11)
+    for stream in range(10):
+        scheduler.forget(stream)
+    scheduler.offer(50, 1.05)
+    assert scheduler.wait_seconds(1.05) == 0.0
 
 
 def test_a_file_far_ahead_lets_live_streams_go_first() -> None:

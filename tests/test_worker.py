@@ -542,7 +542,8 @@ def test_a_step_says_what_it_cost() -> None:
             listener = Listener(engine)
             listener.handle.push(samples(word(1)))
             await eventually(lambda: bool(listener.events))
-        assert reports == [StepReport([1.0], 1.0, [2.0])]  # the clock was asked when it was ready, before and after
+        # The clock was asked when it was ready, whether others are to be waited for, before and after.
+        assert reports == [StepReport([2.0], 1.0, [3.0])]
 
     run(test)
 

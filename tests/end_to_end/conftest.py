@@ -32,15 +32,22 @@ class ServerProcess:
     urls: dict[str, str]  # of protocols that have a port of their own
 
     @property
+    def _folders(self) -> list[Path]:
+        """In /proc, of the process and its workers."""
+        pid = self.process.pid
+        return [
+            Path("/proc") / each for each in (str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+        ]
+
+    @property
     def resident_bytes(self) -> int:
-        for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
-            if line.startswith("VmRSS"):
-                return int(line.split()[1]) * 1024
-        raise AssertionError("no VmRSS")
+        """Of all of them; what they share counts in each, and so in no difference."""
+        lines = [line for folder in self._folders for line in (folder / "status").read_text().splitlines()]
+        return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
 
     @property
     def num_file_descriptors(self) -> int:
-        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+        return sum(len(list((folder / "fd").iterdir())) for folder in self._folders)
 
 
 @pytest.fixture(scope="session")
