@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from .messages import Event, StreamOptions
 from .watchdog import STALL_SECONDS, Watchdog
 from .worker import MAX_BACKLOG_SECONDS, MAX_BATCH, EngineRecognizer, Handle, StepReport, Worker
-from .worker_process import RemoteHandle, WorkerProcess, can_fork
+from .worker_process import RemoteHandle, Usage, WorkerProcess, can_fork, give_back_free_memory
 
 MAX_WORKERS = 4  # by default
 
@@ -62,8 +62,19 @@ class Engine:
         """Threads that stood still and have not come back."""
         return sum(worker.num_abandoned for worker in self._workers)
 
+    @property
+    def usage(self) -> Usage:
+        """Of the workers' processes, if they have their own."""
+        each = [worker.usage for worker in self._workers if isinstance(worker, WorkerProcess)]
+        return Usage(sum(one.cpu_seconds for one in each), sum(one.resident_bytes for one in each))
+
     def start(self) -> None:
-        """Starts the workers; events will be delivered on the event loop that this is called from."""
+        """Starts the workers; events will be delivered on the event loop that this is called from.
+
+        Raises `OSError` if a process cannot be forked.
+        """
+        if any(isinstance(worker, WorkerProcess) for worker in self._workers):
+            give_back_free_memory()
         for worker in self._workers:
             worker.start()
 

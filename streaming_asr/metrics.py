@@ -6,7 +6,7 @@ Labels have few values: protocols, error codes, reasons. Methods may be called f
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,18 +17,43 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.15, 0.2, 0.3, 0.45, 0.7, 1.0, 2.0, 5.0, 10.0)
 MAX_ARRIVALS = 1024  # remembered of one stream; at most so many frames can be in the server and not yet answered
 
 
+class _Workers(Collector):
+    """`ProcessCollector` tells what the server's own process uses; this, its children."""
+
+    def __init__(self, usage: Callable[[], tuple[float, int]]) -> None:
+        self._usage = usage
+
+    def collect(self) -> Iterator[Metric]:
+        cpu_seconds, resident_bytes = self._usage()
+        name = "streaming_asr_workers"
+        yield CounterMetricFamily(f"{name}_cpu_seconds", "Processor time of the workers' processes", cpu_seconds)
+        words = "Their memory, with what each shares with the server"
+        yield GaugeMetricFamily(f"{name}_resident_memory_bytes", words, resident_bytes)
+
+
 class Metrics:
     """One server's."""
 
-    def __init__(self, version: str, model: str, is_ready: Callable[[], bool], num_streams: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        version: str,
+        model: str,
+        is_ready: Callable[[], bool],
+        num_streams: Callable[[], int],
+        workers: Callable[[], tuple[float, int]],
+    ) -> None:
+        """``workers``: processor seconds so far and resident bytes of the workers' processes."""
         self._registry = registry = CollectorRegistry()
         ProcessCollector(registry=registry)  # memory, processor time, file descriptors
+        registry.register(_Workers(workers))
 
         def counter(name: str, words: str, *labels: str) -> Counter:
             return Counter(f"streaming_asr_{name}", words, labels, registry=registry)

@@ -174,7 +174,13 @@ class Server:
             stall_seconds=options.stall_seconds,
             on_step=self._on_step,
         )
-        self._metrics = Metrics(__version__, recognizer.name, lambda: self.unready is None, lambda: self.num_streams)
+        self._metrics = Metrics(
+            __version__,
+            recognizer.name,
+            lambda: self.unready is None,
+            lambda: self.num_streams,
+            lambda: (self._engine.usage.cpu_seconds, self._engine.usage.resident_bytes),
+        )
         self._max_sessions = (
             options.max_sessions
             if options.max_sessions is not None

@@ -24,6 +24,7 @@ import struct
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -72,6 +73,12 @@ class Kind(enum.IntEnum):
 def can_fork() -> bool:
     """Whether a forked process goes on with all libraries here, and /proc tells how it is."""
     return sys.platform == "linux"
+
+
+def give_back_free_memory() -> None:
+    """To the system, as what is free when a process forks is, once it is used again, there once for each process."""
+    with contextlib.suppress(AttributeError):  # a C library other than glibc
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 # --- in the server's process -----------------------------------------------------------------------------------------
@@ -169,6 +176,23 @@ class RemoteHandle:
             self._fail()
 
 
+@dataclass(frozen=True)
+class Usage:
+    """Of a child, or of several: processor time so far, and memory now, with what it shares with the server."""
+
+    cpu_seconds: float = 0.0
+    resident_bytes: int = 0
+
+
+def _look_at(pid: int) -> tuple[Usage, bool]:
+    """What a process uses, and whether any of its threads waits for nothing but a processor (see proc(5))."""
+    folder = Path(f"/proc/{pid}")
+    fields = (folder / "stat").read_bytes().rpartition(b")")[2].split()
+    cpu_seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    states = [state_in((task / "stat").read_bytes()) for task in (folder / "task").iterdir()]
+    return Usage(cpu_seconds, int(fields[21]) * os.sysconf("SC_PAGE_SIZE")), b"R" in states
+
+
 class WorkerProcess:
     """A worker in a child of this process. All methods are to be called on the event loop."""
 
@@ -193,6 +217,13 @@ class WorkerProcess:
         self._num_beats = self._num_replaced = self._num_abandoned = 0
         self._watchdog = Watchdog(self._still_seconds)
         self._looked_at = 0.0
+        self._usage = Usage()
+        self._cpu_seconds_before = 0.0  # of children that there were
+
+    @property
+    def usage(self) -> Usage:
+        """Of its children, as far as was seen at the last look."""
+        return Usage(self._cpu_seconds_before + self._usage.cpu_seconds, self._usage.resident_bytes)
 
     @property
     def num_streams(self) -> int:
@@ -217,6 +248,8 @@ class WorkerProcess:
             _become_worker(its, self._serve)
         its.close()
         self._pid = pid
+        self._cpu_seconds_before += self._usage.cpu_seconds
+        self._usage = Usage()
         self._num_abandoned = 0
         self._watchdog = Watchdog(self._still_seconds)
         self._channel = Channel(ours, self._on_message, self._on_end)
@@ -277,16 +310,15 @@ class WorkerProcess:
 
     def _is_stalled(self) -> bool:
         try:
-            stat = Path(f"/proc/{self._pid}/stat").read_bytes()
+            usage, is_runnable = _look_at(self._pid)
         except OSError:  # it ended just now
             return False
-        fields = stat.rpartition(b")")[2].split()
-        cpu_seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        self._usage = usage
         now = time.monotonic()
         if now - self._looked_at > AWAY_SECONDS:
             self._num_beats += 1  # as it may have told meanwhile
         self._looked_at = now
-        return self._watchdog.is_stalled(now, self._num_beats, cpu_seconds, state_in(stat) == b"R")
+        return self._watchdog.is_stalled(now, self._num_beats, usage.cpu_seconds, is_runnable)
 
     def _on_end(self) -> None:
         self._lose("ended")

@@ -6,7 +6,7 @@ from streaming_asr.metrics import Metrics, WordLatency
 
 
 def test_the_exposition_is_what_prometheus_reads() -> None:
-    metrics = Metrics("1.0", "en-test", lambda: True, lambda: 3)
+    metrics = Metrics("1.0", "en-test", lambda: True, lambda: 3, lambda: (1.5, 7000))
     metrics.refusals.labels("unauthorized").inc()
     metrics.word_seconds.observe(0.12)
     samples = {
@@ -21,6 +21,8 @@ def test_the_exposition_is_what_prometheus_reads() -> None:
     assert samples["streaming_asr_word_latency_seconds_bucket", "0.1"] == 0
     assert samples["streaming_asr_word_latency_seconds_bucket", "0.15"] == 1
     assert samples["process_resident_memory_bytes",] > 0
+    assert samples["streaming_asr_workers_cpu_seconds_total",] == 1.5
+    assert samples["streaming_asr_workers_resident_memory_bytes",] == 7000
 
 
 def test_a_word_is_late_from_when_its_end_was_heard() -> None:

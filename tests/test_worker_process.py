@@ -22,7 +22,7 @@ from streaming_asr import worker_process
 from streaming_asr.engine import Engine
 from streaming_asr.messages import Event, Final, Partial, StreamOptions, Timings
 from streaming_asr.worker import MAX_REQUESTS, TELL_SAMPLES, StepReport
-from streaming_asr.worker_process import WorkerHost, WorkerProcess
+from streaming_asr.worker_process import Usage, WorkerHost, WorkerProcess
 
 pytestmark = pytest.mark.skipif(not worker_process.can_fork(), reason="no processes are forked here")
 
@@ -249,13 +249,14 @@ def test_who_was_away_reads_first_what_a_process_told_meanwhile(monkeypatch: pyt
         nonlocal now, cpu_ticks
         worker = WorkerProcess(ForkedRecognizer(), 8, 10.0, 1.0, lambda report: None)
         for now in times:
-            cpu_ticks = round(now * os.sysconf("SC_CLK_TCK"))
+            cpu_ticks = round(now * ticks)
             if worker._is_stalled():
                 return True
         return False
 
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    monkeypatch.setattr(Path, "read_bytes", lambda path: b"1 (a) S" + b" 0" * 10 + b" %d 0 0" % cpu_ticks)
+    ticks = os.sysconf("SC_CLK_TCK")
+    monkeypatch.setattr(worker_process, "_look_at", lambda pid: (Usage(cpu_ticks / ticks), False))
     assert not looks(0.0, 0.25, 60.0, 60.25)
     assert looks(0.0, *np.arange(60.0, 64.0, 0.25))
 
@@ -327,6 +328,38 @@ def test_a_process_that_does_not_end_is_killed(
     with caplog.at_level(logging.ERROR):
         run(test)
     assert "it is killed" in caplog.text
+
+
+def test_what_the_processes_use_is_told_and_adds_up_when_one_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with running(num_workers=2) as engine:
+            assert engine.usage == Usage()
+            engine.supervise()
+            assert engine.usage.resident_bytes > 2e6
+            first, second = (pid_of(worker) for worker in engine._workers)
+            uses = {first: Usage(7.0, 10), second: Usage(2.0, 20)}
+            monkeypatch.setattr(worker_process, "_look_at", lambda pid: (uses.get(pid, Usage(1.0, 30)), True))
+            engine.supervise()
+            assert engine.usage == Usage(9.0, 30)
+            os.kill(first, signal.SIGKILL)
+            await eventually(engine.supervise)
+            assert engine.usage == Usage(9.0, 20)
+            engine.supervise()
+            assert engine.usage == Usage(10.0, 50)
+
+    monkeypatch.setattr(worker_process, "STILL_SECONDS", 1000.0)  # they use much and say little
+    run(test)
+
+
+def test_a_process_of_which_no_thread_gets_a_processor_is_not_taken_to_stand_still() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        give_up = time.monotonic() + 20
+        while not worker_process._look_at(busy.pid)[1]:
+            assert time.monotonic() < give_up
+        busy.send_signal(signal.SIGSTOP)
+        while worker_process._look_at(busy.pid)[1]:
+            assert time.monotonic() < give_up
+        busy.kill()
 
 
 def test_signals_to_all_processes_are_the_servers_and_its_sockets_its_own() -> None:
