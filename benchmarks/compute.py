@@ -177,14 +177,14 @@ def parse_pss(smaps_rollup: str) -> int:
 
 
 def usage(pid: int, rss_bytes: int | None = None) -> Usage:
-    """Reads /proc. OSError when the process is gone.
+    """Reads /proc. OSError when the process is gone. Our own children are not counted: a server may be one of them.
 
     ``rss_bytes`` is what it was a moment ago, if that will do: to read it takes tens of milliseconds.
     """
     ticks = os.sysconf("SC_CLK_TCK")
     folder = Path("/proc") / str(pid)
     folders = [folder]
-    for task in (folder / "task").iterdir():  # children are their threads'
+    for task in (folder / "task").iterdir() if pid != os.getpid() else ():  # children are their threads'
         with contextlib.suppress(FileNotFoundError):  # that has ended
             folders += [Path("/proc") / child for child in (task / "children").read_text().split()]
     cpu = sum(parse_stat((each / "stat").read_text(), ticks) for each in folders)

@@ -80,7 +80,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "--max-sessions", type=int, metavar="N", help="refuse further ones (default: what a test at start says)"
     )
     serve.add_argument(
-        "--workers", type=int, metavar="N", help="threads that recognize (default: one a core, 4 at most)"
+        "--workers", type=int, metavar="N", help="workers that recognize (default: one a core, 4 at most)"
     )
     serve.add_argument(
         "--max-batch", type=int, metavar="N", help="streams in a step (default: what the test says, 64 at most)"

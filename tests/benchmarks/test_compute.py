@@ -1,5 +1,8 @@
 import asyncio
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from benchmarks.compute import (
     convolution_shapes,
     cores,
     gemm_shapes,
+    parse_pss,
     parse_stat,
     plain_products,
     play_in_process,
@@ -88,6 +92,26 @@ def test_cpu_seconds_are_read_past_any_process_name() -> None:
     mine = usage(os.getpid())
     assert mine.cpu_seconds > 0
     assert mine.rss_bytes > 1e6
+
+
+FAMILY = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "room = b'a' * 50_000_000; print(1, flush=True); input()"], stdin=0)
+child.wait()
+"""
+
+
+def test_what_a_process_uses_holds_its_children_but_not_ours() -> None:
+    command = [sys.executable, "-c", FAMILY]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as family:
+        assert family.stdout is not None
+        assert family.stdout.readline() == b"1\n"
+        both, ours = usage(family.pid), usage(os.getpid())
+        assert both.rss_bytes > 50_000_000
+        assert usage(family.pid, 7).rss_bytes == 7
+        alone = parse_pss(Path(f"/proc/{os.getpid()}/smaps_rollup").read_text())
+        assert ours.rss_bytes == pytest.approx(alone, rel=0.1)
+        family.communicate(b"\n")
 
 
 def test_cores_are_of_the_samples_within_the_window() -> None:
