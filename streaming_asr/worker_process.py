@@ -193,6 +193,14 @@ def _look_at(pid: int) -> tuple[Usage, bool]:
     return Usage(cpu_seconds, int(fields[21]) * os.sysconf("SC_PAGE_SIZE")), b"R" in states
 
 
+def _has_ended(pid: int, options: int) -> bool:
+    """Whether `os.waitpid` says so, or that others, or nobody, are told: whoever started us may have wanted that."""
+    try:
+        return os.waitpid(pid, options) != (0, 0)
+    except ChildProcessError:
+        return True
+
+
 class WorkerProcess:
     """A worker in a child of this process. All methods are to be called on the event loop."""
 
@@ -261,7 +269,7 @@ class WorkerProcess:
             self._channel = None
             self._ended.append(self._pid)
         self._handles.clear()
-        burials = {asyncio.create_task(asyncio.to_thread(os.waitpid, pid, 0)): pid for pid in self._ended}
+        burials = {asyncio.create_task(asyncio.to_thread(_has_ended, pid, 0)): pid for pid in self._ended}
         self._ended.clear()
         if not burials:
             return
@@ -301,7 +309,7 @@ class WorkerProcess:
         if self._channel is not None and self._is_stalled():
             self._lose("stood still")
             os.kill(self._pid, signal.SIGKILL)
-        self._ended = [pid for pid in self._ended if os.waitpid(pid, os.WNOHANG) == (0, 0)]
+        self._ended = [pid for pid in self._ended if not _has_ended(pid, os.WNOHANG)]
         replaced, self._num_replaced = self._num_replaced, 0
         if self._channel is None:
             self.start()

@@ -293,6 +293,23 @@ def test_a_process_that_ends_or_stands_still_is_replaced_and_others_go_on(
     assert "its 1 streams are lost" in caplog.text
 
 
+def test_a_process_whose_end_is_told_to_nobody_is_replaced_too() -> None:
+    async def test() -> None:
+        async with running() as engine:
+            os.kill(pid_of(engine._workers[0]), signal.SIGKILL)
+            await eventually(engine.supervise)
+            await eventually(lambda: not engine.supervise())
+            late = Listener(engine)
+            late.handle.flush("stop")
+            assert await late.stopped() == [("", "stop")]
+
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # as some parents leave it
+    try:
+        run(test)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+
+
 def test_streams_hear_that_they_are_lost_also_when_no_process_can_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_more() -> int:
         raise BlockingIOError("no more processes")
