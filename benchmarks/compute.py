@@ -21,6 +21,7 @@ from streaming_asr.calibration import network_step
 from streaming_asr.messages import Final, Partial
 from streaming_asr.model import NUM_CONVOLUTIONS
 from streaming_asr.network import Network, Precision, product
+from streaming_asr.proc import PROC, children_of, read_stat
 
 from .replay import BLOCK_SECONDS
 from .timeline import Shown, Timeline, percentile
@@ -165,32 +166,26 @@ class Usage:
     rss_bytes: int
 
 
-def parse_stat(stat: str, ticks_per_second: int) -> float:
-    """CPU seconds, user and system, from the text of ``/proc/PID/stat`` (proc(5)); the name may hold anything."""
-    fields = stat.rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / ticks_per_second
-
-
 def parse_pss(smaps_rollup: str) -> int:
     """Bytes of ``/proc/PID/smaps_rollup``: resident, each page divided by the number of processes that share it."""
     return 1024 * next(int(line.split()[1]) for line in smaps_rollup.splitlines() if line.startswith("Pss:"))
 
 
+def process_folders(pid: int) -> list[Path]:
+    """In /proc, of a server and its workers. Our own children are not ours here: a server may be one of them."""
+    children = [] if pid == os.getpid() else children_of(pid)
+    return [PROC / str(each) for each in (pid, *children)]
+
+
 def usage(pid: int, rss_bytes: int | None = None) -> Usage:
-    """Reads /proc. OSError when the process is gone. Our own children are not counted: a server may be one of them.
+    """Reads /proc. OSError when the process is gone.
 
     ``rss_bytes`` is what it was a moment ago, if that will do: to read it takes tens of milliseconds.
     """
-    ticks = os.sysconf("SC_CLK_TCK")
-    folder = Path("/proc") / str(pid)
-    folders = [folder]
-    for task in (folder / "task").iterdir() if pid != os.getpid() else ():  # children are their threads'
-        with contextlib.suppress(FileNotFoundError):  # that has ended
-            folders += [Path("/proc") / child for child in (task / "children").read_text().split()]
-    cpu = sum(parse_stat((each / "stat").read_text(), ticks) for each in folders)
+    folders = process_folders(pid)
     if rss_bytes is None:
         rss_bytes = sum(parse_pss((each / "smaps_rollup").read_text()) for each in folders)
-    return Usage(cpu, rss_bytes)
+    return Usage(sum(read_stat(each).cpu_seconds for each in folders), rss_bytes)
 
 
 Sample = tuple[float, Usage]  # when it was read, and what

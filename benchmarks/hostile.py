@@ -33,7 +33,7 @@ from streaming_asr.recordings import find_recordings, read_samples
 from .__main__ import serving
 from .adapters import Native
 from .align import Aligner
-from .compute import read_metrics, usage
+from .compute import process_folders, read_metrics, usage
 from .replay import Clip, Run, pcm_blocks, replay
 from .timeline import summarize
 
@@ -228,7 +228,7 @@ async def cut_one(address: Address, pcm: bytes, rng: random.Random) -> None:
 
 @dataclass(frozen=True)
 class Held:
-    """What a server holds."""
+    """What a server and its workers hold."""
 
     sessions: int
     streams: int
@@ -242,12 +242,12 @@ def held(url: str, pid: int) -> Held:
     values = read_metrics(url)
     sessions = sum(value for name, value in values.items() if name.startswith("streaming_asr_sessions{"))
     streams = values["streaming_asr_streams"]
-    folder = Path("/proc") / str(pid)
+    folders = process_folders(pid)
     return Held(
         int(sessions),
         int(streams),
-        len(list((folder / "task").iterdir())),
-        len(list((folder / "fd").iterdir())),
+        sum(len(list((folder / "task").iterdir())) for folder in folders),
+        sum(len(list((folder / "fd").iterdir())) for folder in folders),
         usage(pid).rss_bytes,
     )
 

@@ -28,7 +28,8 @@ class Channel:
         self._ended = ended
         self._unread = bytearray()
         self._unsent: list[bytes] = []
-        self._is_leaving = False  # what is unsent does so at the end of this turn, or when there is room
+        self._is_leaving = False  # what is unsent does so at the end of this turn, …
+        self._is_waiting = False  # … or when there is room
         self._is_open = True
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(end, self._read)
@@ -54,6 +55,9 @@ class Channel:
     def _write(self) -> None:
         if not self._is_open:
             return
+        if self._is_waiting:
+            self._is_waiting = False
+            self._loop.remove_writer(self._end)
         data = b"".join(self._unsent)
         try:
             num_sent = self._end.send(data)
@@ -65,9 +69,8 @@ class Channel:
         self._is_leaving = num_sent < len(data)
         self._unsent = [data[num_sent:]] if self._is_leaving else []
         if self._is_leaving:
+            self._is_waiting = True
             self._loop.add_writer(self._end, self._write)
-        else:
-            self._loop.remove_writer(self._end)
 
     def _read(self) -> None:
         try:

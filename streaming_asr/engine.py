@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from .messages import Event, StreamOptions
 from .watchdog import STALL_SECONDS, Watchdog
-from .worker import MAX_BACKLOG_SECONDS, MAX_BATCH, EngineRecognizer, Handle, StepReport, Worker
+from .worker import MAX_BACKLOG_SECONDS, MAX_BATCH, Callbacks, EngineRecognizer, Handle, StepReport, Worker
 from .worker_process import RemoteHandle, Usage, WorkerProcess, can_fork, give_back_free_memory
 
 MAX_WORKERS = 4  # by default
@@ -39,7 +39,10 @@ class Engine:
         stall_seconds: float = STALL_SECONDS,
         on_step: Callable[[StepReport], None] = lambda report: None,
     ) -> None:
-        """`clock` and `stall_seconds` are the workers' threads'; on those, or here, `on_step` is called."""
+        """`stall_seconds` is for the workers' threads, and `clock`, unless those are in other processes.
+
+        `on_step` is called on such a thread, or, for other processes, on the event loop.
+        """
         self._workers: Sequence[Worker | WorkerProcess]
         if recognizer.can_fork and can_fork():
             self._workers = [
@@ -94,10 +97,6 @@ class Engine:
         fail: Callable[[], None] = lambda: None,
         reached: Callable[[], None] = lambda: None,
     ) -> StreamHandle:
-        """A new stream; what it is given is called on the event loop.
-
-        ``deliver`` gets its events, ``fail`` is called once if it broke, ``reached`` once for each `Handle.mark`, after
-        the events that came before it.
-        """
+        """A new stream; what it is given is called on the event loop, see `Callbacks`."""
         worker = min(self._workers, key=lambda each: each.num_streams)
-        return worker.open(options, deliver, fail, reached)
+        return worker.open(options, Callbacks(deliver, fail, reached))

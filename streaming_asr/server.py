@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -179,7 +179,7 @@ class Server:
             recognizer.name,
             lambda: self.unready is None,
             lambda: self.num_streams,
-            lambda: (self._engine.usage.cpu_seconds, self._engine.usage.resident_bytes),
+            lambda: astuple(self._engine.usage),
         )
         self._max_sessions = (
             options.max_sessions
@@ -277,6 +277,7 @@ class Server:
             self._engine.start()
         except OSError as error:
             self._stop_listening()
+            await self._engine.stop()  # those that were
             raise InputError(f"cannot start a worker: {error.strerror or error}") from error
         if self._keys is not None and self._tls is None and not is_loopback(options.host):
             logger.warning("keys and speech come without TLS: keep the way here private, or give a certificate")

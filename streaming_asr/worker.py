@@ -26,6 +26,7 @@ from .admission import StepCost
 from .audio import SAMPLE_RATE, Samples
 from .logs import log_failure
 from .messages import Event, Final, Partial, Reason, StreamOptions, Timings
+from .proc import PROC, read_stat
 from .scheduling import Backlog, Marker, Scheduler
 from .watchdog import Watchdog
 
@@ -37,7 +38,7 @@ MAX_REQUESTS = (
     64  # flushes and markers of one stream that wait, from which its sender is to: each may cost a block or some steps
 )
 STOP_SECONDS = 5.0  # for the worker to end the step under way
-TELL_SAMPLES = 4000  # 0.25 s: how much may have been taken in hand before `Worker.open`'s ``taken`` says so
+TELL_SAMPLES = 4000  # 0.25 s: how much may have been taken in hand before `Callbacks.taken` says so
 FEED_SAMPLES = 8000  # 0.5 s: at most so much of one stream goes through the front end at a turn
 
 
@@ -96,15 +97,9 @@ class EngineRecognizer(Protocol):
 def is_runnable(thread: threading.Thread) -> bool:
     """Whether a thread runs or waits for nothing but a processor; false where the system does not say (see proc(5))."""
     try:
-        stat = Path(f"/proc/self/task/{thread.native_id}/stat").read_bytes()
+        return read_stat(PROC / "self" / "task" / str(thread.native_id)).state == "R"
     except OSError:
         return False
-    return state_in(stat) == b"R"
-
-
-def state_in(stat: bytes) -> bytes:
-    """The letter for what a process or thread does, of its ``stat`` file (see proc(5)); its name may hold anything."""
-    return stat.rpartition(b")")[2].split()[0]
 
 
 T = TypeVar("T")
@@ -125,29 +120,27 @@ class _Superseded(BaseException):
     """The worker that meets this was given up on: another has gone on with all streams but those it had in hand."""
 
 
+@dataclass(frozen=True)
+class Callbacks:
+    """What a stream's owner is told, on the event loop."""
+
+    deliver: Callable[[list[Event]], None]  # what a step found
+    fail: Callable[[], None] = lambda: None  # once, if it broke
+    reached: Callable[[], None] = lambda: None  # once for each `Handle.mark`, after the events that came before it
+    # For an owner that does not see the handle itself:
+    taken: Callable[[int, int], None] | None = None  # so many samples and requests wait no longer, of all so far; …
+    gone: Callable[[], None] = lambda: None  # … and the stream was given back
+
+
 class Handle:
     """One stream, as its session sees it. All methods may be called from any thread, except `wait_capacity`."""
 
-    def __init__(
-        self,
-        worker: Worker,
-        options: StreamOptions,
-        deliver: Callable[[list[Event]], None],
-        fail: Callable[[], None],
-        reached: Callable[[], None],
-        taken: Callable[[int, int], None] | None = None,
-        gone: Callable[[], None] | None = None,
-    ) -> None:
-        """``taken`` and ``gone`` are for who cannot see this handle (`Worker.open`)."""
+    def __init__(self, worker: Worker, options: StreamOptions, callbacks: Callbacks) -> None:
         self._worker = worker
         self._options = options
-        self._deliver = deliver
-        self._fail = fail
-        self._reached = reached
-        self._taken = taken
-        self._gone = gone
+        self._callbacks = callbacks
         self._taken_samples = self._taken_requests = 0  # out of the backlog; the worker's alone
-        self._told_samples = 0  # of them, in the last `taken`; the same
+        self._told_samples = 0  # of them, by the last `taken`; the same
         self._backlog = Backlog(worker.block_samples)
         self._has_capacity: asyncio.Event | None = None  # set by the worker for who waits
         self._closed = False
@@ -211,13 +204,13 @@ class Handle:
 
     def _on_events(self, events: list[Event]) -> None:
         if not self._closed:
-            self._deliver(events)
+            self._callbacks.deliver(events)
 
     def _on_marker(self) -> None:
         if self._closed:
             return
         try:
-            self._reached()
+            self._callbacks.reached()
         except Exception as error:
             log_failure(logger, "answering a marker", error)
             self._on_failure()
@@ -225,7 +218,7 @@ class Handle:
     def _on_failure(self) -> None:
         if not self._closed:
             self.close()
-            self._fail()
+            self._callbacks.fail()
 
 
 class Worker:
@@ -313,8 +306,7 @@ class Worker:
             self._close(streams)
         for handle in lost:
             handle._on_failure()
-            if handle._gone is not None:
-                handle._gone()
+            handle._callbacks.gone()
         successor.start()
         logger.error(
             "the worker %s; it was replaced, and of %d streams %d are lost",
@@ -343,19 +335,9 @@ class Worker:
     def _new_scheduler(self) -> Scheduler[Handle]:
         return Scheduler(self._recognizer.chunk_ms / 1000)
 
-    def open(
-        self,
-        options: StreamOptions,
-        deliver: Callable[[list[Event]], None],
-        fail: Callable[[], None],
-        reached: Callable[[], None],
-        taken: Callable[[int, int], None] | None = None,
-        gone: Callable[[], None] | None = None,
-    ) -> Handle:
-        """A new stream, as `Engine.open`. To who is far away, ``taken`` says how much of what was pushed waits no
-        longer, samples and requests since the start, in steps of `TELL_SAMPLES`, and ``gone`` that it was given back.
-        """
-        handle = Handle(self, options, deliver, fail, reached, taken, gone)
+    def open(self, options: StreamOptions, callbacks: Callbacks) -> Handle:
+        """A new stream."""
+        handle = Handle(self, options, callbacks)
         with self._wake:
             self._open.add(handle)
             self._nudge(handle)
@@ -470,8 +452,7 @@ class Worker:
             self._nudged.pop(handle, None)
         if stream is not None:
             self._close([stream])
-        if handle._gone is not None:
-            self._on_loop(handle._gone)
+        self._on_loop(handle._callbacks.gone)
 
     def _close(self, streams: list[EngineStream]) -> None:
         for stream in streams:
@@ -503,8 +484,7 @@ class Worker:
                 waiting = handle._has_capacity  # who was woken takes it back at any time
                 if waiting is not None and handle.has_capacity:
                     self._on_loop(waiting.set)
-            if handle._taken is not None:
-                self._tell_taken(handle, item)
+            self._tell_taken(handle, item)
             if isinstance(item, Marker):  # not ready: every step that what came before it allows was taken
                 self._on_loop(handle._on_marker)
             elif isinstance(item, str):
@@ -515,7 +495,9 @@ class Worker:
         return True
 
     def _tell_taken(self, handle: Handle, item: Samples | Reason | Marker) -> None:
-        assert handle._taken is not None
+        taken = handle._callbacks.taken
+        if taken is None:
+            return
         if isinstance(item, np.ndarray):
             handle._taken_samples += len(item)
             if handle._taken_samples - handle._told_samples < TELL_SAMPLES:
@@ -523,7 +505,7 @@ class Worker:
         else:
             handle._taken_requests += 1
         handle._told_samples = handle._taken_samples
-        self._on_loop(handle._taken, handle._taken_samples, handle._taken_requests)
+        self._on_loop(taken, handle._taken_samples, handle._taken_requests)
 
     def _step(self, batch: list[Handle]) -> None:
         began = self._clock()

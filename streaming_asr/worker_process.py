@@ -25,7 +25,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -34,12 +33,13 @@ from .audio import SAMPLE_RATE, Samples
 from .channel import Channel
 from .logs import log_failure
 from .messages import Event, Final, Partial, Reason, StreamOptions
+from .proc import PROC, read_stat
 from .watchdog import Watchdog
-from .worker import MAX_REQUESTS, STOP_SECONDS, TELL_SAMPLES, EngineRecognizer, Handle, StepReport, Worker, state_in
+from .worker import MAX_REQUESTS, STOP_SECONDS, TELL_SAMPLES, Callbacks, EngineRecognizer, Handle, StepReport, Worker
 
 logger = logging.getLogger(__name__)
 
-BEAT_SECONDS = 0.25  # between two signs of life
+HEARTBEAT_SECONDS = 0.25  # between two of a child
 STILL_SECONDS = 3.0  # without one, although it used, or could have had, a processor
 AWAY_SECONDS = 1.0  # between two looks for one, from which it may have come unread
 SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of prctl(2)
@@ -50,7 +50,9 @@ _decode_events = msgspec.msgpack.Decoder(tuple[float, list[Event]]).decode  # wh
 _decode_reason = msgspec.msgpack.Decoder(Reason).decode
 _decode_report = msgspec.msgpack.Decoder(StepReport).decode
 _TAKEN = struct.Struct("<QQ")  # samples, requests
-_BEAT = struct.Struct("<II")  # threads that were replaced since the last, threads that stood still and are not back
+_HEARTBEAT = struct.Struct(
+    "<II"
+)  # threads that were replaced since the last, threads that stood still and are not back
 
 
 class Kind(enum.IntEnum):
@@ -67,7 +69,7 @@ class Kind(enum.IntEnum):
     FAILED = 8
     GONE = 9
     STEP = 10
-    BEAT = 11
+    HEARTBEAT = 11
 
 
 def can_fork() -> bool:
@@ -87,19 +89,10 @@ def give_back_free_memory() -> None:
 class RemoteHandle:
     """One stream of a `WorkerProcess`, as its session sees it. To be used on the event loop; see `worker.Handle`."""
 
-    def __init__(
-        self,
-        worker: WorkerProcess,
-        number: int,
-        deliver: Callable[[list[Event]], None],
-        fail: Callable[[], None],
-        reached: Callable[[], None],
-    ) -> None:
+    def __init__(self, worker: WorkerProcess, number: int, callbacks: Callbacks) -> None:
         self._worker = worker
         self._number = number
-        self._deliver = deliver
-        self._fail = fail
-        self._reached = reached
+        self._callbacks = callbacks
         self._has_capacity = asyncio.Event()
         self._closed = False
         self._pushed_samples = self._taken_samples = 0  # since the start
@@ -156,12 +149,12 @@ class RemoteHandle:
         """What a step found; `told_at` on the monotonic clock, which all processes share."""
         if not self._closed:
             on_the_way = 1000 * (time.monotonic() - told_at)
-            self._deliver([_later(event, on_the_way) for event in events])
+            self._callbacks.deliver([_later(event, on_the_way) for event in events])
 
     def on_reached(self) -> None:
         """The oldest mark that was not reached yet is."""
         if not self._closed:
-            self._reached()
+            self._callbacks.reached()
 
     def on_taken(self, num_samples: int, num_requests: int) -> None:
         """So much waits no longer, of all since the start."""
@@ -173,7 +166,7 @@ class RemoteHandle:
         """The stream is lost."""
         if not self._closed:
             self.close()
-            self._fail()
+            self._callbacks.fail()
 
 
 @dataclass(frozen=True)
@@ -185,12 +178,11 @@ class Usage:
 
 
 def _look_at(pid: int) -> tuple[Usage, bool]:
-    """What a process uses, and whether any of its threads waits for nothing but a processor (see proc(5))."""
-    folder = Path(f"/proc/{pid}")
-    fields = (folder / "stat").read_bytes().rpartition(b")")[2].split()
-    cpu_seconds = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-    states = [state_in((task / "stat").read_bytes()) for task in (folder / "task").iterdir()]
-    return Usage(cpu_seconds, int(fields[21]) * os.sysconf("SC_PAGE_SIZE")), b"R" in states
+    """What a process uses, and whether any of its threads runs or waits for nothing but a processor."""
+    folder = PROC / str(pid)
+    whole = read_stat(folder)
+    is_runnable = any(read_stat(thread).state == "R" for thread in (folder / "task").iterdir())
+    return Usage(whole.cpu_seconds, whole.resident_bytes), is_runnable
 
 
 def _has_ended(pid: int, options: int) -> bool:
@@ -221,8 +213,8 @@ class WorkerProcess:
         self._numbers = itertools.count()
         self._channel: Channel | None = None  # None: there is no child, or it is on its way out
         self._pid = 0
-        self._ended: list[int] = []  # children that were not yet seen to have ended
-        self._num_beats = self._num_replaced = self._num_abandoned = 0
+        self._ending: list[int] = []  # children that are on their way out
+        self._num_heartbeats = self._num_replaced = self._num_abandoned = 0
         self._watchdog = Watchdog(self._still_seconds)
         self._looked_at = 0.0
         self._usage = Usage()
@@ -267,28 +259,22 @@ class WorkerProcess:
         if self._channel is not None:
             self._channel.close()  # which it takes for the end
             self._channel = None
-            self._ended.append(self._pid)
+            self._ending.append(self._pid)
         self._handles.clear()
-        burials = {asyncio.create_task(asyncio.to_thread(_has_ended, pid, 0)): pid for pid in self._ended}
-        self._ended.clear()
-        if not burials:
+        waits = {asyncio.create_task(asyncio.to_thread(_has_ended, pid, 0)): pid for pid in self._ending}
+        self._ending.clear()
+        if not waits:
             return
-        _, late = await asyncio.wait(burials, timeout=2 * STOP_SECONDS)
-        for burial in late:
+        _, late = await asyncio.wait(waits, timeout=2 * STOP_SECONDS)
+        for wait in late:
             logger.error("a worker process does not end; it is killed")
-            os.kill(burials[burial], signal.SIGKILL)
+            os.kill(waits[wait], signal.SIGKILL)
         await asyncio.gather(*late)
 
-    def open(
-        self,
-        options: StreamOptions,
-        deliver: Callable[[list[Event]], None],
-        fail: Callable[[], None],
-        reached: Callable[[], None],
-    ) -> RemoteHandle:
-        """A new stream; see `Engine.open`."""
+    def open(self, options: StreamOptions, callbacks: Callbacks) -> RemoteHandle:
+        """A new stream."""
         number = next(self._numbers)
-        handle = RemoteHandle(self, number, deliver, fail, reached)
+        handle = RemoteHandle(self, number, callbacks)
         if self._channel is None:
             asyncio.get_running_loop().call_soon(handle.on_failure)
         else:
@@ -309,7 +295,7 @@ class WorkerProcess:
         if self._channel is not None and self._is_stalled():
             self._lose("stood still")
             os.kill(self._pid, signal.SIGKILL)
-        self._ended = [pid for pid in self._ended if not _has_ended(pid, os.WNOHANG)]
+        self._ending = [pid for pid in self._ending if not _has_ended(pid, os.WNOHANG)]
         replaced, self._num_replaced = self._num_replaced, 0
         if self._channel is None:
             self.start()
@@ -324,9 +310,9 @@ class WorkerProcess:
         self._usage = usage
         now = time.monotonic()
         if now - self._looked_at > AWAY_SECONDS:
-            self._num_beats += 1  # as it may have told meanwhile
+            self._num_heartbeats += 1  # as it may have told meanwhile
         self._looked_at = now
-        return self._watchdog.is_stalled(now, self._num_beats, usage.cpu_seconds, is_runnable)
+        return self._watchdog.is_stalled(now, self._num_heartbeats, usage.cpu_seconds, is_runnable)
 
     def _on_end(self) -> None:
         self._lose("ended")
@@ -335,47 +321,44 @@ class WorkerProcess:
         assert self._channel is not None
         self._channel.close()
         self._channel = None
-        self._ended.append(self._pid)
+        self._ending.append(self._pid)
         handles, self._handles = list(self._handles.values()), {}
         logger.error("a worker process %s; it is replaced, and its %d streams are lost", what, len(handles))
         for handle in handles:
-            self._guarded(handle.on_failure)
+            self._guarded(handle, handle.on_failure)
 
     def _on_message(self, kind: int, stream: int, payload: bytes) -> None:
         if kind == Kind.STEP:
             self._on_step(_decode_report(payload))
             return
-        if kind == Kind.BEAT:
-            num_replaced, self._num_abandoned = _BEAT.unpack(payload)
+        if kind == Kind.HEARTBEAT:
+            num_replaced, self._num_abandoned = _HEARTBEAT.unpack(payload)
             self._num_replaced += num_replaced
-            self._num_beats += 1
+            self._num_heartbeats += 1
             return
         handle = self._handles.get(stream)
         if handle is None:
             return  # lost
         match kind:
             case Kind.EVENTS:
-                if not self._guarded(functools.partial(handle.on_events, *_decode_events(payload))):
-                    self._guarded(handle.on_failure)
+                self._guarded(handle, functools.partial(handle.on_events, *_decode_events(payload)))
             case Kind.REACHED:
-                if not self._guarded(handle.on_reached):
-                    self._guarded(handle.on_failure)
+                self._guarded(handle, handle.on_reached)
             case Kind.TAKEN:
                 handle.on_taken(*_TAKEN.unpack(payload))
             case Kind.FAILED:
                 del self._handles[stream]
-                self._guarded(handle.on_failure)
+                self._guarded(handle, handle.on_failure)
             case Kind.GONE:
                 del self._handles[stream]
 
-    def _guarded(self, call: Callable[[], None]) -> bool:
-        """Whether it went well; what one session makes of its news is not to hold up the others'."""
+    def _guarded(self, handle: RemoteHandle, call: Callable[[], None]) -> None:
+        """Tells a session; if that raises, it fails, and the others hear their news all the same."""
         try:
             call()
         except Exception as error:
             log_failure(logger, "taking what a worker tells", error)
-            return False
-        return True
+            asyncio.get_running_loop().call_soon(handle.on_failure)  # which may raise too
 
 
 def _later(event: Event, milliseconds: float) -> Event:
@@ -397,7 +380,7 @@ def _become_worker(end: socket.socket, serve: Callable[[socket.socket], None]) -
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)  # they are the server's, which tells us to end by going
         ctypes.CDLL(None).prctl(SET_DEATH_SIGNAL, signal.SIGKILL)  # even if we could not hear of it
-        for fd in map(int, os.listdir("/proc/self/fd")):
+        for fd in map(int, os.listdir(PROC / "self" / "fd")):
             if fd > 2 and fd != end.fileno():  # an open socket or file of the server's would outlive it
                 with contextlib.suppress(OSError):
                     os.close(fd)
@@ -443,9 +426,9 @@ class WorkerHost:
         self._worker.start()
         while not ended.is_set():
             num_replaced = self._worker.supervise()
-            self._tell(Kind.BEAT, 0, _BEAT.pack(num_replaced, self._worker.num_abandoned))
+            self._tell(Kind.HEARTBEAT, 0, _HEARTBEAT.pack(num_replaced, self._worker.num_abandoned))
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(BEAT_SECONDS):
+                async with asyncio.timeout(HEARTBEAT_SECONDS):
                     await ended.wait()
         await self._worker.stop()
 
@@ -489,4 +472,4 @@ class WorkerHost:
                 self._tell(Kind.GONE, stream)
 
         reached = functools.partial(self._tell, Kind.REACHED, stream)
-        self._handles[stream] = self._worker.open(options, deliver, fail, reached, taken, gone)
+        self._handles[stream] = self._worker.open(options, Callbacks(deliver, fail, reached, taken, gone))

@@ -50,14 +50,19 @@ async def running(recognizer: FakeRecognizer, **options: Any) -> AsyncIterator[E
 class Listener:
     """One stream's session: its events, and a way to wait for them."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, is_broken: bool = False) -> None:
+        """A broken one raises on its events."""
         self.events: list[Event] = []
         self.failed = asyncio.Event()
         self.changed = asyncio.Event()
+        self.is_marked = asyncio.Event()
         self.threads: set[int] = set()
-        self.handle: Handle = engine.open(StreamOptions(), self._deliver, self.failed.set)
+        self.is_broken = is_broken
+        self.handle = engine.open(StreamOptions(), self._deliver, self.failed.set, self.is_marked.set)
 
     def _deliver(self, events: list[Event]) -> None:
+        if self.is_broken:
+            raise ValueError(SECRET)
         self.threads.add(threading.get_ident())
         self.events += events
         self.changed.set()
@@ -240,8 +245,7 @@ def test_a_session_that_raises_on_its_events_fails_alone() -> None:
         recognizer = FakeRecognizer()
         async with running(recognizer) as engine:
             recognizer.gate.clear()
-            broken, fine = Listener(engine), Listener(engine)
-            broken.handle._deliver = lambda events: broken.events[1000]  # type: ignore[assignment]
+            broken, fine = Listener(engine, is_broken=True), Listener(engine)
             for listener in (broken, fine):
                 listener.handle.push(samples(words(1, 2)))
                 listener.handle.flush("stop")

@@ -20,9 +20,11 @@ from test_worker import Listener, eventually, run, samples
 
 from streaming_asr import worker_process
 from streaming_asr.engine import Engine
+from streaming_asr.errors import InputError
 from streaming_asr.messages import Event, Final, Partial, StreamOptions, Timings
-from streaming_asr.worker import MAX_REQUESTS, TELL_SAMPLES, StepReport
-from streaming_asr.worker_process import Usage, WorkerHost, WorkerProcess
+from streaming_asr.server import Server, ServerOptions
+from streaming_asr.worker import MAX_REQUESTS, TELL_SAMPLES, Callbacks, StepReport
+from streaming_asr.worker_process import RemoteHandle, Usage, WorkerHost, WorkerProcess
 
 pytestmark = pytest.mark.skipif(not worker_process.can_fork(), reason="no processes are forked here")
 
@@ -57,10 +59,8 @@ def pid_of(worker: Any) -> int:
 
 async def opened(listener: Listener) -> None:
     """Until the child has heard of it, so that what befalls the child befalls it."""
-    reached = asyncio.Event()
-    listener.handle._reached = reached.set
     listener.handle.mark()
-    await reached.wait()
+    await listener.is_marked.wait()
 
 
 def test_audio_flushes_and_marks_keep_their_order() -> None:
@@ -131,9 +131,9 @@ def test_what_all_processes_say_of_a_message_adds_up() -> None:
     delivered: list[Event] = []
 
     async def later() -> None:
-        worker_process.RemoteHandle(None, 0, delivered.extend, lambda: None, lambda: None).on_events(  # type: ignore[arg-type]
-            now - 1.0, [partial, Final(0, "", 0.0, 0.0, 0.0, "stop")]
-        )
+        worker = WorkerProcess(ForkedRecognizer(), 8, 10.0, 1.0, lambda report: None)
+        handle = RemoteHandle(worker, 0, Callbacks(delivered.extend))
+        handle.on_events(now - 1.0, [partial, Final(0, "", 0.0, 0.0, 0.0, "stop")])
 
     run(test)
     run(later)
@@ -200,14 +200,17 @@ def test_a_broken_step_ends_its_stream_and_no_other(fault: int, capfd: pytest.Ca
     assert SECRET not in said
 
 
+def raise_something() -> None:
+    raise ValueError(SECRET)
+
+
 def test_a_stream_that_cannot_be_opened_and_a_session_that_raises_fail_alone() -> None:
     async def test() -> None:
         async with running() as engine:
-            deaf, fine = Listener(engine), Listener(engine)
-            deaf.handle._deliver = lambda events: deaf.events[1000]  # type: ignore[assignment]
+            deaf, fine = Listener(engine, is_broken=True), Listener(engine)
             failed, cannot_mark = asyncio.Event(), asyncio.Event()
             engine.open(StreamOptions(nbest=BROKEN_NBEST), lambda events: None, failed.set)
-            marked = engine.open(StreamOptions(), lambda events: None, cannot_mark.set, lambda: 1 / 0)  # type: ignore[arg-type, return-value]
+            marked = engine.open(StreamOptions(), lambda events: None, cannot_mark.set, raise_something)
             marked.mark()
             for listener in (deaf, fine):
                 listener.handle.push(samples(word(1)))
@@ -332,6 +335,28 @@ def test_streams_hear_that_they_are_lost_also_when_no_process_can_be_forked(monk
             assert await late.stopped() == [("", "stop")]
 
     run(test)
+
+
+def test_a_server_that_cannot_fork_all_its_workers_says_so_and_leaves_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    forked: list[int] = []
+    fork = os.fork
+
+    def fork_once() -> int:
+        if forked:
+            raise BlockingIOError(11, "no more processes")
+        pid = fork()
+        forked.append(pid)
+        return pid
+
+    async def test() -> None:
+        server = Server(ForkedRecognizer(), ServerOptions(port=0, workers=2))
+        with pytest.raises(InputError, match="cannot start a worker: no more processes"):
+            await server.start()
+
+    monkeypatch.setattr(os, "fork", fork_once)
+    run(test)
+    with pytest.raises(ProcessLookupError):
+        os.kill(forked[0], 0)
 
 
 def test_a_process_that_does_not_end_is_killed(
@@ -459,7 +484,7 @@ def test_all_streams_are_given_back_when_the_server_is_gone() -> None:
         recognizer = FakeRecognizer()
         async with hosted(recognizer) as worker:
             told: list[Event] = []
-            handles = [worker.open(StreamOptions(), told.extend, lambda: None, lambda: None) for _ in range(3)]
+            handles = [worker.open(StreamOptions(), Callbacks(told.extend)) for _ in range(3)]
             for handle in handles:
                 handle.push(samples(words(1, 0)))
             await eventually(lambda: sum(isinstance(event, Final) for event in told) == 3)
@@ -476,7 +501,7 @@ def test_a_stream_closed_while_its_thread_stands_still_is_given_back() -> None:
         recognizer = FakeRecognizer()
         async with hosted(recognizer, stall_seconds=0.2) as worker:
             failed: list[int] = []
-            handle = worker.open(StreamOptions(), lambda events: None, lambda: failed.append(1), lambda: None)
+            handle = worker.open(StreamOptions(), Callbacks(lambda events: None, lambda: failed.append(1)))
             handle.push(samples(word(STALL)))
             await eventually(lambda: len(recognizer.batches) == 1)
             handle.close()

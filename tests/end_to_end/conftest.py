@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.compute import process_folders, usage
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import Recording, find_recordings
 
@@ -32,22 +33,13 @@ class ServerProcess:
     urls: dict[str, str]  # of protocols that have a port of their own
 
     @property
-    def _folders(self) -> list[Path]:
-        """In /proc, of the process and its workers."""
-        pid = self.process.pid
-        return [
-            Path("/proc") / each for each in (str(pid), *Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
-        ]
-
-    @property
     def resident_bytes(self) -> int:
-        """Of all of them; what they share counts in each, and so in no difference."""
-        lines = [line for folder in self._folders for line in (folder / "status").read_text().splitlines()]
-        return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+        """Of the process and its workers, what they share counted once."""
+        return usage(self.process.pid).rss_bytes
 
     @property
     def num_file_descriptors(self) -> int:
-        return sum(len(list((folder / "fd").iterdir())) for folder in self._folders)
+        return sum(len(list((folder / "fd").iterdir())) for folder in process_folders(self.process.pid))
 
 
 @pytest.fixture(scope="session")
