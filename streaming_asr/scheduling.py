@@ -61,9 +61,9 @@ class Scheduler(Generic[K]):
         """How long others may be waited for before the next `take`; 0 if enough are there, or none."""
         begun = now - self._chunk_seconds
         num_live = sum(1 for _ in itertools.takewhile(lambda at: at > begun, reversed(self._offered.values())))
-        if len(self._waiting) >= num_live // FILL_SHARE:
+        if not self._waiting or len(self._waiting) >= num_live // FILL_SHARE:
             return 0.0
-        first = min(self._offered[key] for key in self._waiting) if self._waiting else now
+        first = min(self._offered[key] for key in self._waiting)
         return max(0.0, first + self._chunk_seconds / FILL_SHARE - now)
 
     def take(self, most: int) -> list[K]:

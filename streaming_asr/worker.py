@@ -394,7 +394,7 @@ class Worker:
 
     def _must_wait(self) -> bool:
         """Waits for others that the next step should have in it, and says whether some may have come."""
-        seconds = self._scheduler.wait_seconds(self._clock()) if self._scheduler else 0.0
+        seconds = self._scheduler.wait_seconds(self._clock())
         if not seconds:
             return False
         with self._wake:

@@ -63,6 +63,7 @@ def test_a_step_waits_for_a_quarter_of_the_live_streams_a_quarter_of_a_chunk_at_
     for stream in range(12):  # all take a step in each chunk, one after the other
         scheduler.offer(stream, stream / 150)
     scheduler.take(12)
+    assert scheduler.wait_seconds(0.075) == 0.0  # the same, while many are live
     scheduler.offer(0, 0.08)
     assert scheduler.wait_seconds(0.08) == pytest.approx(0.02)
     scheduler.offer(1, 0.085)
