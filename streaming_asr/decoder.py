@@ -7,6 +7,7 @@ a second tree beside the lexicon's.
 from __future__ import annotations
 
 import math
+import mmap
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from streaming_asr import beam_search, rescoring, search_results
 from streaming_asr.errors import InputError
 from streaming_asr.lexicon import ROOT, Lexicon, LexiconTree
-from streaming_asr.neural_lm import NO_PIECE, NeuralLM, Rows
+from streaming_asr.neural_lm import NO_PIECE, NeuralLM
 from streaming_asr.ngram import NGram, vocabulary_fingerprint
 from streaming_asr.search_results import WORDS_OF_NODE, Found
 from streaming_asr.search_state import (
@@ -43,7 +44,7 @@ MAX_BEAM_THRESHOLD = 1e9
 LINKS_A_TOKEN = 8  # 8 x 20 bytes; paths of 500 tokens rarely need a quarter of it
 SMALLEST_ARENA = 64
 FIRST_HISTORY = 64
-FIRST_NODES = 8
+ROWS_KEPT = 8  # of the neural language model, before those of word nodes that were given up are looked for
 NBEST_FOR_CONFIDENCE = 16
 MOST_RANKED = 300  # paths looked at for these, since many have the same words
 MAX_OVERLAY_PRONUNCIATIONS = 300
@@ -166,31 +167,32 @@ class Overlay:
         self.address = int(self._block.ctypes.data)
 
 
-_NO_ROWS, _NONE_PENDING = np.zeros((0, 0), np.float16), np.zeros(0, np.int32)
 _NO_OVERLAY = np.array([1, 0, 0, 1, 1, 0, 0, 0, 0], np.int32)  # a root
+
+
+def _zeros(size: int) -> NDArray[np.int32]:
+    """int32 [size], in pages of its own: those that were never written to take no memory, and all are given back."""
+    return np.frombuffer(mmap.mmap(-1, 4 * size), np.int32)
 
 
 class DecoderState:
     """The search of one stream; made by `Decoder.start`, changed by one thread at a time."""
 
-    __slots__ = ("_block", "address", "bonus", "bonus_address", "overlay", "overlay_address", "pending", "rows")
+    __slots__ = ("_block", "address", "bonus", "bonus_address", "overlay", "overlay_address", "rows")
 
     def __init__(
         self,
         block: NDArray[np.int32],
         bonus: NDArray[np.float32] | None,
         overlay: Overlay | None = None,
-        rows: Rows = _NO_ROWS,
-        pending: NDArray[np.int32] = _NONE_PENDING,
     ) -> None:
         self.block = block
         self.bonus = bonus
         self.bonus_address = 0 if bonus is None else int(bonus.ctypes.data)
         self.overlay = overlay
         self.overlay_address = int(_NO_OVERLAY.ctypes.data) if overlay is None else overlay.address
-        # Of the neural language model, for each word node that there was so far (see `NeuralLM`); without it none.
-        self.rows = rows  # [N, R]
-        self.pending = pending  # [N]
+        # Of the neural language model, of each word node: its row [R], and the piece that is pending (see `NeuralLM`).
+        self.rows: dict[int, tuple[NDArray[np.float16], int]] = {}
 
     @property
     def block(self) -> NDArray[np.int32]:
@@ -214,20 +216,16 @@ class DecoderState:
 
     @property
     def nbytes(self) -> int:
-        """Memory held; grows by 16 bytes a stable word, and up to 64 rows of the neural language model."""
-        return self.block.nbytes + self.rows.nbytes
-
-    def grow(self, num_nodes: int) -> None:
-        """Makes room for so many word nodes."""
-        room = len(self.rows)
-        if num_nodes > room:
-            more = min(NODES, max(num_nodes, 2 * room)) - room
-            self.rows = np.concatenate((self.rows, np.zeros((more, self.rows.shape[1]), np.float16)))
-            self.pending = np.concatenate((self.pending, np.full(more, NO_PIECE, np.int32)))
+        """Memory held at most; grows by 16 bytes a stable word, and up to 64 rows of the neural language model."""
+        return self.block.nbytes + sum(row.nbytes for row, _ in self.rows.values())
 
     def copy(self) -> DecoderState:
         """An independent state that continues from here."""
-        return DecoderState(self.block.copy(), self.bonus, self.overlay, self.rows.copy(), self.pending.copy())
+        block = _zeros(len(self.block))
+        block[:] = self.block
+        state = DecoderState(block, self.bonus, self.overlay)
+        state.rows = dict(self.rows)  # a row never changes
+        return state
 
 
 class Decoder:
@@ -295,7 +293,7 @@ class Decoder:
             if bonus.shape != (search.num_words,) or not np.isfinite(bonus).all():
                 raise InputError(f"the bonus must be {search.num_words} finite numbers")
             bonus = np.ascontiguousarray(bonus, np.float32)
-        block = np.zeros(block_size.py_func(search.beam, search.arena, FIRST_HISTORY), np.int32)
+        block = _zeros(block_size.py_func(search.beam, search.arena, FIRST_HISTORY))
         block[NUM_ALIVE] = 1
         block[HISTORY_CAPACITY] = FIRST_HISTORY
         v = self._sections(block)
@@ -304,15 +302,14 @@ class Decoder:
         v.score[1] = IMPOSSIBLE
         v.link[:2] = -1
         v.last[:2] = -1
-        if self.neural_lm is None:
-            return DecoderState(block, bonus, overlay)
-        block[RESCORES] = 1
-        v.node_word[:] = v.node_parent[:] = FREE
-        v.node_word[0] = -1  # no word before
-        v.node_lm_state[0] = search.start_state
-        rows = np.zeros((FIRST_NODES, self.neural_lm.row_size), np.float16)
-        rows[0] = self.neural_lm.start_row
-        return DecoderState(block, bonus, overlay, rows, np.full(FIRST_NODES, NO_PIECE, np.int32))
+        state = DecoderState(block, bonus, overlay)
+        if self.neural_lm is not None:
+            block[RESCORES] = 1
+            v.node_word[:] = v.node_parent[:] = FREE
+            v.node_word[0] = -1  # no word before
+            v.node_lm_state[0] = search.start_state
+            state.rows[0] = self.neural_lm.start_row, NO_PIECE
+        return state
 
     def step(self, state: DecoderState, log_probs: NDArray[np.float32]) -> None:
         """Searches on over ``log_probs`` [T, V]; how frames are split into calls changes nothing.
@@ -382,19 +379,26 @@ class Decoder:
             stream, nodes, before, words = requests.T
             befores, at = np.unique(stream * NODES + before, return_inverse=True)
             owners = [(states[key // NODES], key % NODES) for key in befores.tolist()]
-            rows = np.stack([state.rows[node] for state, node in owners])
-            pending = np.array([state.pending[node] for state, node in owners])
+            known = [state.rows[node] for state, node in owners]
+            rows = np.stack([row for row, _ in known])
+            pending = np.array([piece for _, piece in known], np.int32)
             late = np.flatnonzero(pending != NO_PIECE).tolist()
             neural_lm.settle(rows, pending)
             for index in late:
                 state, node = owners[index]
-                state.rows[node], state.pending[node] = rows[index], NO_PIECE
+                state.rows[node] = rows[index].copy(), NO_PIECE
             log_probs, rows, pending = neural_lm.score(rows, words.astype(np.int64), at)
-            for index, (owner, node) in enumerate(zip(stream.tolist(), nodes.tolist(), strict=True)):
-                state = states[owner]
-                state.grow(node + 1)
-                state.rows[node], state.pending[node] = rows[index], pending[index]
+            asked = zip(stream.tolist(), nodes.tolist(), rows, pending.tolist(), strict=True)
+            for owner, node, row, piece in asked:
+                states[owner].rows[node] = row.copy(), piece
+            for owner in set(stream.tolist()):
+                self._forget_free_nodes(states[owner])
         return bool(rescoring.rescore(addresses, options.neural_lm_weight, s, search, requests, log_probs))
+
+    def _forget_free_nodes(self, state: DecoderState) -> None:
+        if len(state.rows) > ROWS_KEPT:
+            node_word = self._sections(state.block).node_word
+            state.rows = {node: known for node, known in state.rows.items() if node_word[node] != FREE}
 
     def best(self, state: DecoderState) -> Guess:
         """What was said so far; changes nothing."""
@@ -534,10 +538,11 @@ class Decoder:
         old = int(state.block[HISTORY_CAPACITY])
         new = old + max(room, old // 4)
         at = len(state.block) - 4 * old
-        history = np.zeros((4, new), np.int32)
-        history[:, :old] = state.block[at:].reshape(4, old)
-        state.block = np.concatenate([state.block[:at], history.reshape(-1)])
-        state.block[HISTORY_CAPACITY] = new
+        block = _zeros(at + 4 * new)
+        block[:at] = state.block[:at]
+        block[at:].reshape(4, new)[:, :old] = state.block[at:].reshape(4, old)
+        block[HISTORY_CAPACITY] = new
+        state.block = block
 
     def _ranked(self, state: DecoderState) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
         scores, paths = np.empty(state.num_tokens, np.float32), np.empty(state.num_tokens, np.int32)

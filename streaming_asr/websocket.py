@@ -123,7 +123,8 @@ class WebSocketConnection(ServerConnection):
             self._look_at_piece()
 
     def _look_at_piece(self) -> None:
-        piece, self._unread = bytes(self._unread[:PIECE_BYTES]), self._unread[PIECE_BYTES:]
+        piece = bytes(self._unread[:PIECE_BYTES])
+        self._unread = self._unread[PIECE_BYTES:] or memoryview(b"")  # not a view of nothing, which would keep all
         if piece and not self.transport.is_closing():
             self._look_at(piece)
         if not self.recv_messages.paused:  # or else it resumes

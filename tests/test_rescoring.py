@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ def test_without_weight_nothing_changes(setup: Setup, neural_lm: NeuralLM) -> No
 
 
 def same(left: DecoderState, right: DecoderState) -> bool:
-    return left.block.tobytes() == right.block.tobytes() and left.rows.tobytes() == right.rows.tobytes()
+    rows = [{node: (row.tobytes(), piece) for node, (row, piece) in state.rows.items()} for state in (left, right)]
+    return left.block.tobytes() == right.block.tobytes() and rows[0] == rows[1]
 
 
 @settings(max_examples=20, deadline=None)
@@ -155,10 +157,12 @@ def test_memory_is_bounded(setup: Setup, neural_lm: NeuralLM) -> None:
     options = DecoderOptions(beam=60, word_score=3.0, rescore_reach=100.0)
     decoder = Decoder(setup.tree, setup.ngram, options, neural_lm)
     state = decoder.start()
-    first = len(state.rows)
+    kept = [len(state.rows)]
     for seed in range(20):
         decoder.step(state, random_log_probs(seed, 100, 3.0))
-    assert first < len(state.rows) <= NODES
+        kept.append(len(state.rows))
+    assert kept[0] < max(kept) <= NODES
+    assert any(after < before for before, after in pairwise(kept))  # of nodes that were given up
     copy = state.copy()
     assert same(copy, state)
     decoder.step(copy, random_log_probs(1, 50, 3.0))
