@@ -71,6 +71,7 @@ from .vad import MAYBE_SPEECH, Signs, VoiceActivityDetector
 
 PREROLL_FRAMES = 48  # 480 ms that a waking stream hears again
 PREROLL_SECONDS = PREROLL_FRAMES * FRAME_SHIFT_SECONDS
+OVERLAP_MS = 1000 * (FRAME_LENGTH_SAMPLES - FRAME_SHIFT_SAMPLES) // SAMPLE_RATE  # of a step's last frame with the next
 CHECKPOINT_SAMPLES = SAMPLE_RATE  # of silence from one checkpoint to the next
 SLEEP_AFTER_SECONDS = 0.5  # of silence, by every measure, outside an utterance
 FLUSH_FRAMES = 15  # of silence after the last sample, beside the look-ahead, so that its sounds can be emitted
@@ -127,6 +128,7 @@ class Recognizer:
         self._overlay = functools.lru_cache(OVERLAYS_KEPT)(self._make_overlay)
         self._last_step = _LastStep()
         self.chunk_ms = round(1000 * model.config.step_seconds)
+        self.first_chunk_ms = self.chunk_ms + OVERLAP_MS
         self.frames_per_step = model.config.frames_per_step
         self.frames_per_output = model.config.frames_per_output
         self.delay_frames = model.config.delay_frames
@@ -396,11 +398,11 @@ class Stream:
     def _listen(self) -> None:
         """Asleep: wakes at the first sign of speech in the buffer, or forgets all but the pre-roll."""
         signs = np.flatnonzero(self._signs[:, MAYBE_SPEECH])
+        end = int(signs[0]) if len(signs) else len(self._frames)
+        before = max(0, end - PREROLL_FRAMES)
+        self._drop(before - before % self._recognizer.frames_per_step)  # steps end where they would have without sleep
         if len(signs):
-            self._drop(max(0, int(signs[0]) - PREROLL_FRAMES))
             self._wake()
-        else:
-            self._drop(max(0, len(self._frames) - PREROLL_FRAMES))
 
     def _drop(self, num_frames: int) -> None:
         self._frames, self._signs = self._frames[num_frames:], self._signs[num_frames:]

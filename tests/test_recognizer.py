@@ -226,6 +226,23 @@ def test_the_missing_samples_are_just_enough(recognizer: Recognizer) -> None:
         recognizer.step([stream])
 
 
+@pytest.mark.parametrize("asleep_seconds", [2.0, 2.013, 2.04])
+def test_blocks_as_they_are_announced_complete_steps_even_after_sleep(
+    recognizer: Recognizer, asleep_seconds: float
+) -> None:
+    first, each = recognizer.first_chunk_ms * 16, recognizer.chunk_ms * 16
+    stream = recognizer.stream()
+    missing = []
+    for sound in (np.concatenate((silence(asleep_seconds), noise(0.5), silence(asleep_seconds), noise(0.5))), noise(1)):
+        for block in np.split(sound, range(first, len(sound), each)):
+            stream.accept(block)
+            missing.append(stream.missing_samples)
+        stream.flush("finalize")
+        stream.accept(sound[:0])
+        assert missing.pop() != each  # the last block is a short one
+    assert {*missing} == {0, each}  # asleep, and awake
+
+
 def test_asleep_any_sound_may_be_enough(recognizer: Recognizer) -> None:
     stream = recognizer.stream()
     stream.accept(silence(3.0))
@@ -248,7 +265,7 @@ def test_silence_sleeps_and_costs_no_network_pass(recognizer: Recognizer) -> Non
     stream.accept(silence(2.0))
     stream.push(silence(30.0))
     assert not stream.ready
-    assert len(stream._frames) <= PREROLL_FRAMES
+    assert len(stream._frames) < PREROLL_FRAMES + recognizer.frames_per_step
 
 
 def test_speech_after_long_silence_is_whole(recognizer: Recognizer) -> None:
