@@ -23,7 +23,7 @@ from streaming_asr.model import NUM_CONVOLUTIONS
 from streaming_asr.network import Network, Precision, product
 from streaming_asr.proc import PROC, children_of, read_stat
 
-from .replay import BLOCK_SECONDS
+from .replay import in_blocks
 from .timeline import Shown, Timeline, percentile
 
 if TYPE_CHECKING:
@@ -112,12 +112,10 @@ class Played:
 def play_in_process(recognizer: InProcessEngine, clip: Clip, clock: Clock = time.perf_counter) -> Played:
     """Feeds blocks as long as those that `replay` sends, so that both hear as much at the same time."""
     stream = recognizer.stream()
-    size = round(BLOCK_SECONDS * 16000)
     shown: list[Shown] = []
     costs: list[float] = []
     heard = 0.0
-    for first in range(0, len(clip.samples), size):
-        block = clip.samples[first : first + size]
+    for block in in_blocks(clip.samples, 16000):
         began = clock()
         events = stream.accept(block)
         costs.append(clock() - began)

@@ -14,11 +14,12 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
 import soxr
+from numpy.typing import NDArray
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
@@ -30,8 +31,10 @@ from .timeline import Shown, TimedWord, Timeline, percentile
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[None]]
 End = Literal["finalize", "endpoint"]
+T = TypeVar("T", bound=np.generic)
 
-BLOCK_SECONDS = 0.04  # of audio in a frame: what the project's own client sends
+# Of audio in a frame: what the project's own client sends to the model that ships, which takes a step with each.
+FIRST_BLOCK_SECONDS, BLOCK_SECONDS = 0.075, 0.06
 LATE_SECONDS = 0.02  # a block sent later than this counts against the generator
 LATE_SHARE = 0.01  # of blocks, above which a run is flagged
 LAG_EVERY_SECONDS = 0.01
@@ -142,13 +145,18 @@ def background(samples: Samples, seconds: float, seed: int = 0) -> Samples:
     return noise.astype(np.float32)
 
 
-def pcm_blocks(samples: Samples, sample_rate: int, block_seconds: float = BLOCK_SECONDS) -> list[Pcm]:
-    """int16 blocks of ``block_seconds`` each (the last may be short), resampled when a protocol wants another rate."""
+def in_blocks(samples: NDArray[T], sample_rate: int) -> list[NDArray[T]]:
+    """Samples as they become whole blocks; the last may be short."""
+    first, each = (round(seconds * sample_rate) for seconds in (FIRST_BLOCK_SECONDS, BLOCK_SECONDS))
+    return np.split(samples, range(first, len(samples), each))
+
+
+def pcm_blocks(samples: Samples, sample_rate: int) -> list[Pcm]:
+    """int16 blocks, resampled when a protocol wants another rate."""
     if sample_rate != SAMPLE_RATE:
         samples = soxr.resample(samples, SAMPLE_RATE, sample_rate)
     pcm = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
-    size = round(block_seconds * sample_rate)
-    return [pcm[at : at + size] for at in range(0, len(pcm), size)]
+    return in_blocks(pcm, sample_rate)
 
 
 # --- sessions -------------------------------------------------------------------------------------------------------

@@ -126,7 +126,8 @@ class Ready(msgspec.Struct, tag="ready", tag_field="type", frozen=True, omit_def
     session_id: str
     protocol: int
     model: str
-    chunk_ms: int
+    chunk_ms: int  # of audio in a step of the model
+    first_chunk_ms: int  # in the first step, after a start or a `Finalize`
     token: str = ""  # with which to resume; empty: it cannot be
     received_samples: int = 0
     received_requests: int = 0

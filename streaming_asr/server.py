@@ -163,7 +163,7 @@ class Server:
         self._options = options
         self._origins = Origins(options.host, options.allow_origins)
         self._page = Page()
-        self._model = ModelInfo(recognizer.name, recognizer.chunk_ms, recognizer.language)
+        self._model = ModelInfo(recognizer.name, recognizer.chunk_ms, recognizer.first_chunk_ms, recognizer.language)
         num_workers = options.workers or min(MAX_WORKERS, num_usable_cores())
         cost = recognizer.step_cost(options.calibration)
         self._engine = Engine(

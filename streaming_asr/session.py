@@ -218,6 +218,7 @@ class ModelInfo:
 
     name: str
     chunk_ms: int
+    first_chunk_ms: int
     language: str
 
 
@@ -590,7 +591,10 @@ class Session:
         )
 
     def _ready(self) -> messages.Ready:
-        ready = messages.Ready(self.session_id, messages.PROTOCOL_VERSION, self.model.name, self.model.chunk_ms)
+        model = self.model
+        ready = messages.Ready(
+            self.session_id, messages.PROTOCOL_VERSION, model.name, model.chunk_ms, model.first_chunk_ms
+        )
         if self._finals is None:
             return ready
         assert isinstance(self._decoder, AudioDecoder)

@@ -70,7 +70,8 @@ class EngineRecognizer(Protocol):
     """What the engine and the server need of `recognizer.Recognizer`."""
 
     name: str
-    chunk_ms: int
+    chunk_ms: int  # of audio in a step
+    first_chunk_ms: int  # in the first step, after a start or a flush
     language: str
 
     @property

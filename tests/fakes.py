@@ -108,7 +108,7 @@ class FakeRecognizer:
     """Steps wait while `gate` is cleared, so that a test decides when the worker goes on."""
 
     name = "en-fake"
-    chunk_ms = CHUNK_MS
+    chunk_ms = first_chunk_ms = CHUNK_MS
     language = "en"
     can_fork = False  # tests look into it
     search_seconds = 0.0

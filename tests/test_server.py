@@ -110,7 +110,7 @@ def test_a_session_from_start_to_done() -> None:
             await connection.send(START)
             ready = await receive(connection)
             assert ready.pop("session_id")
-            assert ready == {"type": "ready", "protocol": 1, "model": "en-fake", "chunk_ms": 80}
+            assert ready == {"type": "ready", "protocol": 1, "model": "en-fake", "chunk_ms": 80, "first_chunk_ms": 80}
             await connection.send(words(1, 2, 0))
             received = await receive_until(connection, "final")
             assert received[0] == {"type": "speech_started", "time": 0.0}

@@ -29,8 +29,8 @@ from streaming_asr.session import (
     parse_message,
 )
 
-MODEL = ModelInfo("en-test", 80, "en")
-READY = messages.Ready("s1", 1, "en-test", 80)
+MODEL = ModelInfo("en-test", 80, 95, "en")
+READY = messages.Ready("s1", 1, "en-test", 80, 95)
 
 
 class Clock:

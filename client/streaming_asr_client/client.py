@@ -41,7 +41,8 @@ from .errors import (
 )
 from .events import Ack, Error, Event, Final, GoingAway, Ready
 from .protocol import ClientProtocol, Encoding, Endpointing, Options, Request, Resume, State
-from .unacknowledged import Unacknowledged
+from .steps import Steps
+from .unacknowledged import SAMPLE_BYTES, Unacknowledged
 
 DEFAULT_URL = "ws://127.0.0.1:8765/v1/stream"
 PATH = "/v1/stream"
@@ -172,6 +173,7 @@ class StreamingClient:
     async def transcribe(self, audio: AsyncIterable[bytes | Request]) -> AsyncGenerator[Event, None]:
         """Sends all of `audio`, and what it requests, then stops; yields every event, as it comes, to the end.
 
+        Audio leaves as soon as it completes a step of the server's model (`ready.chunk_ms`), in blocks of any length.
         When `audio` raises, what was sent before is still finished and yielded; the exception follows.
         """
         sender = asyncio.create_task(self._send_all(audio))
@@ -187,22 +189,31 @@ class StreamingClient:
                 sender.exception()  # seen: if the connection failed, the receiving side has said so
 
     async def _send_all(self, audio: AsyncIterable[bytes | Request]) -> None:
+        ready, options = self.ready, self._protocol.options
+        frame_bytes = SAMPLE_BYTES[options.encoding] * options.channels
+        steps = Steps(ready.first_chunk_ms or ready.chunk_ms, ready.chunk_ms, options.sample_rate, frame_bytes)
         try:
             async for data in audio:
                 if self._protocol.state is not State.STREAMING:
                     return  # the server is done, or failed: the receiving side tells
                 if data is Request.FINALIZE:
+                    await self.send_audio(steps.end())
                     await self.finalize()
                 elif data is Request.KEEPALIVE:
                     await self.keepalive()
                 else:
-                    await self.send_audio(data)
+                    await self.send_audio(steps.add(data))
                 await asyncio.sleep(0)  # or else what comes would wait until no more can be sent
         except (ConnectionLost, ServerError):
             raise
         except Exception:  # the audio's own trouble: what came before it is still worth its final
-            await self.stop()
+            await self._end(steps.end())
             raise
+        await self._end(steps.end())
+
+    async def _end(self, rest: bytes) -> None:
+        if self._protocol.state is State.STREAMING:
+            await self.send_audio(rest)
         await self.stop()
 
 

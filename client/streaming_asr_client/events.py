@@ -53,7 +53,8 @@ class Ready:
     session_id: str
     protocol: int
     model: str
-    chunk_ms: int
+    chunk_ms: int  # of audio in a step of the model
+    first_chunk_ms: int = 0  # in the first step, after a start or a finalize; 0: not said
     token: str = ""  # with which the session can be resumed
     received_samples: int = 0  # of a session that goes on
     received_requests: int = 0
@@ -235,6 +236,7 @@ _READERS: dict[str, Callable[[_Fields], Event]] = {
         f.integer("protocol"),
         f.text("model"),
         f.integer("chunk_ms"),
+        f.count("first_chunk_ms"),
         f.text("token") if "token" in f.fields else "",
         f.count("received_samples"),
         f.count("received_requests"),

@@ -15,7 +15,7 @@ from typing import Protocol, Self
 from .errors import UsageError
 from .handoff import BlockQueue
 
-BLOCK_MS = 40  # how much sound goes into one message
+BLOCK_MS = 15  # how much sound is heard at once; messages are cut anew, see `steps`
 SAMPLE_BYTES = 2  # pcm_s16le
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8000, 48000
 STDIN_SAMPLE_RATE = 16000

@@ -55,7 +55,7 @@ def test_the_shortest_time_counts() -> None:
 
 
 class SlowEngine:
-    """Takes 2 s for each 40 ms but the last, which are fewer, and 7 s to finish."""
+    """Takes 2 s for each 60 ms, and 7 s to finish."""
 
     name = "slow"
 
@@ -67,7 +67,7 @@ class SlowEngine:
 
     def accept(self, samples: Samples) -> list[Event]:
         self.heard.append(len(samples))
-        self.now += len(samples) / 320
+        self.now += len(samples) / 480
         return []
 
     def finish(self) -> list[Event]:
@@ -76,13 +76,13 @@ class SlowEngine:
 
 
 def test_compute_is_counted_to_the_end_of_blocks_as_the_replay_sends_them() -> None:
-    engine, clip = SlowEngine(), Clip("a", np.zeros(1600, np.float32))
+    engine, clip = SlowEngine(), Clip("a", np.zeros(2400, np.float32))
     played = play_in_process(engine, clip, lambda: engine.now)
-    assert engine.heard == [len(block) for block in pcm_blocks(clip.samples, 16000)] == [640, 640, 320]
-    assert (played.block_costs, played.finish_cost) == ([2.0, 2.0, 1.0], 7.0)
-    assert played.timeline.finals[0].received == pytest.approx(0.1)
+    assert engine.heard == [len(block) for block in pcm_blocks(clip.samples, 16000)] == [1200, 960, 240]
+    assert (played.block_costs, played.finish_cost) == ([2.5, 2.0, 0.5], 7.0)
+    assert played.timeline.finals[0].received == pytest.approx(0.15)
     figures = compute_figures([played, played])
-    assert figures["real_time_factor"] == pytest.approx(12.0 / 0.1)
+    assert figures["real_time_factor"] == pytest.approx(12.0 / 0.15)
     assert figures["block_p50_ms"] == pytest.approx(2000.0)
 
 

@@ -27,6 +27,7 @@ class Recorded:
     authorization: str | None = None
     start: dict[str, Any] = field(default_factory=dict)
     audio: bytearray = field(default_factory=bytearray)
+    sizes: list[int] = field(default_factory=list)  # of the messages that it came in
     messages: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -41,7 +42,15 @@ class Recorded:
 Behaviour = Callable[["FakeServer", ServerConnection, Recorded], Awaitable[None]]
 
 
-READY = {"type": "ready", "session_id": "s1", "protocol": 1, "model": "fake", "chunk_ms": 80, "mood": "sunny"}
+READY = {
+    "type": "ready",
+    "session_id": "s1",
+    "protocol": 1,
+    "model": "fake",
+    "chunk_ms": 80,
+    "first_chunk_ms": 95,
+    "mood": "sunny",
+}
 
 
 async def ready(connection: ServerConnection, recorded: Recorded) -> None:
@@ -76,6 +85,7 @@ async def recognize(server: FakeServer, connection: ServerConnection, recorded: 
         if isinstance(frame, bytes):
             with server.changed:
                 recorded.audio += frame
+                recorded.sizes.append(len(frame))
                 server.changed.notify_all()
             while words < int(recorded.seconds / WORD_SECONDS):
                 if words == first:

@@ -18,6 +18,7 @@ from streaming_asr_client import (
     Final,
     LocalProtocolError,
     Partial,
+    Request,
     ServerError,
     ServerFull,
     UsageError,
@@ -106,6 +107,24 @@ def test_transcribe_yields_everything_to_the_end() -> None:
     ]
     assert events[-1] == Done(3.0, 2)
     assert events[1] == Partial(0, "", "word0", 0.0, 0.25)
+
+
+def test_sound_leaves_in_steps_of_the_model_and_all_of_it_before_a_finalize() -> None:
+    async def sound() -> AsyncIterator[bytes | Request]:
+        async for block in blocks(0.3, 480):  # of 15 ms
+            yield block
+        yield Request.FINALIZE
+        async for block in blocks(0.2, 6400):  # at once
+            yield block
+
+    async def body(url: str) -> None:
+        async with connect(url) as session:
+            async for _ in session.transcribe(sound()):
+                pass
+
+    with FakeServer() as server:
+        asyncio.run(body(server.url))
+    assert [size // 32 for size in server.clients[0].sizes] == [95, 80, 80, 45, 175, 25]
 
 
 def test_by_hand() -> None:

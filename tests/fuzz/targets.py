@@ -33,7 +33,7 @@ from streaming_asr.protocols.vosk import VoskAdapter
 from streaming_asr.protocols.wyoming import WyomingAdapter
 from streaming_asr.session import Close, Flush, ModelInfo, Open, Push, Session, parse_message
 
-MODEL = ModelInfo("en-test", 80, "en")
+MODEL = ModelInfo("en-test", 80, 95, "en")
 LIMITS = Limits(max_frame_bytes=4096)
 MAX_STEPS = 64  # of one conversation
 TIME = datetime(2000, 1, 1, tzinfo=UTC)
@@ -337,7 +337,7 @@ def lexicon(data: bytes) -> None:
 
 
 SERVER_FRAMES = [
-    '{"type":"ready","session_id":"s","protocol":1,"model":"m","chunk_ms":60}',
+    '{"type":"ready","session_id":"s","protocol":1,"model":"m","chunk_ms":60,"first_chunk_ms":75}',
     '{"type":"speech_started","time":0.5}',
     '{"type":"partial","utterance":0,"committed":"a","unstable":"b","start":0.1,"end":0.9}',
     '{"type":"final","utterance":0,"text":"a b","start":0,"end":1,"confidence":0.9,"reason":"stop",'

@@ -18,7 +18,7 @@ JSON = st.recursive(
 
 
 def new(adapter: type[Adapter], query: str = "", **limits: Any) -> Adapter:
-    return adapter(Session("s1", ModelInfo("en-test", 80, "en"), Limits(**limits), lambda: 100.0), Handshake(query))
+    return adapter(Session("s1", ModelInfo("en-test", 80, 95, "en"), Limits(**limits), lambda: 100.0), Handshake(query))
 
 
 def sent(outputs: list[Output]) -> list[Any]:

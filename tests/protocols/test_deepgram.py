@@ -25,7 +25,7 @@ from streaming_asr.protocols.deepgram import DeepgramAdapter
 from streaming_asr.session import Close, Flush, ModelInfo
 
 PCM = "encoding=linear16&sample_rate=16000"
-MODEL = ModelInfo("en-test", 80, "en")
+MODEL = ModelInfo("en-test", 80, 95, "en")
 
 
 def streaming(query: str = PCM, **limits: Any) -> Adapter:
