@@ -26,6 +26,7 @@ from streaming_asr.search_state import (
     FRAME,
     FREE,
     HISTORY_CAPACITY,
+    HISTORY_NODE,
     IMPOSSIBLE,
     NODES,
     NUM_ALIVE,
@@ -109,6 +110,7 @@ class Hypothesis:
     score: float  # acoustic, weighted language model, and word scores
     stable_words: int  # so many leading words could no longer change
     posterior: float  # 0..1; among the n-best
+    context: bytes = b""  # of the best, for `Decoder.start` of the next utterance
 
     @property
     def word_ids(self) -> list[int]:
@@ -281,10 +283,13 @@ class Decoder:
         )
         self._scratches = threading.local()
 
-    def start(self, bonus: NDArray[np.float32] | None = None, overlay: Overlay | None = None) -> DecoderState:
+    def start(
+        self, bonus: NDArray[np.float32] | None = None, overlay: Overlay | None = None, context: bytes = b""
+    ) -> DecoderState:
         """A state before the first frame; ``bonus`` [W] is added to the score of each word as it ends.
 
-        The words of ``overlay`` are searched for beside those of the lexicon.
+        The words of ``overlay`` are searched for beside those of the lexicon. ``context`` is what a
+        `Hypothesis` says of the utterance before.
 
         :raises InputError: the bonus is not one finite float32 a word.
         """
@@ -308,7 +313,7 @@ class Decoder:
             v.node_word[:] = v.node_parent[:] = FREE
             v.node_word[0] = -1  # no word before
             v.node_lm_state[0] = search.start_state
-            state.rows[0] = self.neural_lm.start_row, NO_PIECE
+            state.rows[0] = self.neural_lm.recall(context), NO_PIECE
         return state
 
     def step(self, state: DecoderState, log_probs: NDArray[np.float32]) -> None:
@@ -463,7 +468,8 @@ class Decoder:
         if not len(scores):
             scores, paths = np.array([score], np.float32), np.array([path], np.int32)
         found: dict[bytes, tuple[list[DecodedWord], float]] = {}
-        for at in np.argsort(-scores, kind="stable")[:MOST_RANKED].tolist():
+        order = np.argsort(-scores, kind="stable")[:MOST_RANKED].tolist()
+        for at in order:
             traced, acoustic = self._traced(state, int(paths[at]))
             key = traced[0].tobytes()
             if key not in found:
@@ -474,7 +480,7 @@ class Decoder:
         logits = np.array([score for _, score in ranked]) / max(1.0, self.options.lm_weight)
         posteriors = np.exp(logits - logits.max())
         posteriors /= posteriors.sum()
-        results = []
+        results: list[Hypothesis] = []
         for (decoded, score), posterior in zip(ranked[: max(1, nbest)], posteriors.tolist(), strict=False):
             rivals = [other[stable:] for other, _ in ranked]
             votes = [1.0] * stable + _votes(decoded[stable:], rivals, posteriors)
@@ -482,8 +488,21 @@ class Decoder:
                 word._replace(vote=vote, confidence=self._confidence(word.acoustic, vote))
                 for word, vote in zip(decoded, votes, strict=True)
             ]
-            results.append(Hypothesis(rated, score, stable, posterior))
+            context = self._context(state, int(paths[order[0]])) if not results else b""
+            results.append(Hypothesis(rated, score, stable, posterior, context))
         return results
+
+    def _context(self, state: DecoderState, path: int) -> bytes:
+        if self.neural_lm is None:
+            return b""
+        v = self._sections(state.block)
+        link = int(v.link[path])
+        words = []
+        while link >= 0 and int(v.word_node[link]) not in state.rows:  # they were too far behind to be scored
+            words.append(int(v.word[link]))
+            link = int(v.parent[link])
+        row, pending = state.rows[int(v.word_node[link] if link >= 0 else state.block[HISTORY_NODE])]
+        return self.neural_lm.remember(row, pending, words[::-1])
 
     def warm_up(self) -> None:
         """Compiles, or loads from the cache, everything a stream needs."""

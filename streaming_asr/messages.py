@@ -86,6 +86,7 @@ class StreamOptions:
     first_sample: int = 0  # at 16 kHz, of a stream that goes on with another one: times count from that one's start, …
     first_utterance: int = 0  # … and utterances
     finals_before: tuple[Final, ...] = ()  # the last of that one's, whose sentence the next may go on with
+    context: bytes = b""  # what its last `Checkpoint` says
 
 
 # --- server to client --------------------------------------------------------------------------------------------
@@ -205,6 +206,7 @@ class Checkpoint(msgspec.Struct, tag="checkpoint", tag_field="type", frozen=True
     """
 
     samples: int
+    context: bytes = b""  # what the recognizer keeps in mind of what was said until then
 
 
 Event = SpeechStarted | Partial | Final | Checkpoint

@@ -5,11 +5,15 @@ before it, and gives a row of its own; the LSTM reads the word's last piece only
 that words that nothing follows cost no step. Scores are the network's own outputs: it was trained so that they are log
 probabilities but for a small error (Devlin et al. 2014), and nothing has to be summed over the vocabulary.
 
+A row may go on from one utterance to the next: `remember` writes it down, with the end of the sentence read.
+
 Knows neither streams nor beams: see `rescoring` for what is scored.
 """
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -96,6 +100,7 @@ class NeuralLM:
         self._step = recorded(_Step(network, table, scale, precision), pieces, rows)
         self._outlook = recorded(_Outlook(network, precision), rows)
         self.start_row = self._read(np.array([END]), np.zeros((1, self.row_size), np.float16))[0]
+        self._mark = zlib.crc32(self.start_row.tobytes()).to_bytes(4, "big")  # tells networks apart
 
     @classmethod
     def load(cls, path: Path, precision: Precision | None = None) -> NeuralLM:
@@ -155,6 +160,25 @@ class NeuralLM:
             pending[longer] = self._pieces[first[longer] + at]
             scores[longer] += self._logits(self._look_out(after[longer]), np.arange(len(longer)), pending[longer])
         return scores, after, pending.astype(np.int32)
+
+    def remember(self, row: NDArray[np.float16], pending: int, words: Sequence[int]) -> bytes:
+        """``row`` [R], its last piece, ``words`` after it and their sentence's end, for `recall` to go on from."""
+        pieces = [] if pending == NO_PIECE else [pending]
+        for word in words:
+            known = min(word, self.num_words)
+            first = self._first[known]
+            pieces += self._pieces[first : first + self._length[known]].tolist()
+        for piece in [*pieces, END]:
+            row = self._read(np.array([piece]), row[None])[0]
+        return self._mark + row.tobytes()
+
+    def recall(self, context: bytes) -> NDArray[np.float16]:
+        """The row [R] that an utterance starts from; of another network's ``context``, as if there were none."""
+        start: NDArray[np.float16] = self.start_row
+        if len(context) != len(self._mark) + start.nbytes or not context.startswith(self._mark):
+            return start
+        row = np.frombuffer(context, np.float16, offset=len(self._mark)).copy()
+        return row if np.isfinite(row).all() else start
 
     def _read(self, pieces: NDArray[np.int64], rows: Rows) -> Rows:
         with torch.inference_mode():

@@ -300,6 +300,7 @@ class Stream:
         self._open_sentence: list[str] = []  # what finals have said of the sentence that the next one goes on with
         for final in options.finals_before:
             self._open_sentence = open_after(final, self._open_sentence)
+        self._context = options.context  # what was said before, as the decoder says it
         self._samples_before = options.first_sample  # of the session before the present front end's first
         self._checkpoint_at = options.first_sample  # the last that was said
         self._flushing: Reason | None = None
@@ -370,7 +371,7 @@ class Stream:
         self.slot = None
 
     def _restart_utterance(self) -> None:
-        self.decoder_state = self._recognizer.decoder.start(self._bonus, self._overlay)
+        self.decoder_state = self._recognizer.decoder.start(self._bonus, self._overlay, self._context)
         self.guess = NOTHING_SAID  # the decoder's
         self._decoder_origin = self._cursor - self._recognizer.delay_frames  # frame that the first output names
         self._partial = PartialText(self._recognizer.partial_rule)
@@ -465,8 +466,9 @@ class Stream:
         if self._owes_checkpoint:
             self._say_checkpoint(events, self._cursor - PREROLL_FRAMES)
         if self._flushing is not None and not self.has_audio:
+            final = self._final(self._flushing)
             self._say_checkpoint(events, self._cursor)
-            events.append(self._final(self._flushing))
+            events.append(final)
             self._samples_before += self._samples
             self._restart_front()
             self._drain_inbox()
@@ -498,8 +500,9 @@ class Stream:
         if in_audio and endpointing.is_endpoint(self._rules, silence):
             if self._heard_speech:
                 end = self._decoder_origin + self._recognizer.frames_per_output * (words.ends[-1] + 1)
+                final = self._final("endpoint")
                 self._say_checkpoint(events, max(end, self._cursor - ONSET_REACH_FRAMES))
-                events.append(self._final("endpoint"))
+                events.append(final)
             self._restart_utterance()
         elif not words.ids and self._is_quiet:
             self._fall_asleep()
@@ -519,7 +522,7 @@ class Stream:
         inside = min(max(0, frame) * FRAME_SHIFT_SAMPLES, self._samples)
         if self._options.checkpoints and self._samples_before + inside > self._checkpoint_at:
             self._checkpoint_at = self._samples_before + inside
-            events.append(Checkpoint(self._checkpoint_at))
+            events.append(Checkpoint(self._checkpoint_at, self._context))
 
     @property
     def _is_quiet(self) -> bool:
@@ -539,6 +542,7 @@ class Stream:
         best = hypotheses[0] if hypotheses else None
         start = end = self._now()
         if best and best.words:
+            self._context = best.context
             start, end = self._span(best.words[0].start_frame, best.words[-1].end_frame)
         words = self._words(best) if best else []
         written: list[str] = []

@@ -80,6 +80,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     finals: list[Final] = []  # the last of them, in case the client did not get them
     utterances: int = 0
     done: messages.Done | None = None  # the session is over
+    context: bytes = b""  # what the recognizer keeps in mind of what is settled
 
     def holds(self, token: str) -> bool:
         """Whether this token is the session's own."""
@@ -301,6 +302,7 @@ class Session:
         self._saves = saves
         self._start_message = messages.Start()
         self._settled_frames = 0
+        self._context = b""
         self._num_answered = 0  # requests whose final is there
         self._done: messages.Done | None = None
         self._saved: Snapshot | None = None
@@ -322,7 +324,7 @@ class Session:
         assert isinstance(decoder, AudioDecoder)
         first_sample = decoder.start_at(snapshot.frames)
         session._start_message = snapshot.start
-        session._settled_frames = snapshot.frames
+        session._settled_frames, session._context = snapshot.frames, snapshot.context
         session._num_requests = session._num_answered = snapshot.requests
         session._num_finals, session.utterances = snapshot.num_finals, snapshot.utterances
         session._finals = deque(snapshot.finals, maxlen=MAX_KEPT_FINALS)
@@ -338,6 +340,7 @@ class Session:
                 first_sample=first_sample,
                 first_utterance=snapshot.num_finals,
                 finals_before=tuple(snapshot.finals),
+                context=snapshot.context,
             )
             session._reopening = [Open(options)]
         return session
@@ -463,6 +466,7 @@ class Session:
             if isinstance(event, Checkpoint):
                 if isinstance(self._decoder, AudioDecoder):
                     self._settled_frames = self._decoder.frames_until(event.samples)
+                    self._context = event.context
                     self._is_unsaved = True
                 continue
             if isinstance(event, Final):
@@ -634,6 +638,7 @@ class Session:
             list(self._finals)[-MAX_SAVED_FINALS:],
             self.utterances,
             self._done,
+            self._context,
         )
         self._saved = snapshot
         self._is_unsaved = False

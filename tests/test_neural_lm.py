@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from neural import NUM_PIECES, expected, random_network, spelling
+import torch
+from neural import NUM_PIECES, PIECES, expected, random_network, spelling
 from safetensors.numpy import load_file, save_file
 
 from streaming_asr.errors import ModelError
 from streaming_asr.network import Precision, best_precision
-from streaming_asr.neural_lm import NO_PIECE, NeuralLM, Rows, save_neural_lm
+from streaming_asr.neural_lm import END, NO_PIECE, NeuralLM, Rows, save_neural_lm
 
 
 def score_one_by_one(lm: NeuralLM, words: list[int]) -> list[float]:
@@ -35,6 +36,30 @@ def test_words_are_scored_as_the_network_was_trained_to(tmp_path: Path, precisio
     lm = NeuralLM.load(tmp_path / "lm.safetensors", precision)
     for words in SENTENCES:
         assert score_one_by_one(lm, words) == pytest.approx(expected(network, words), abs=error)
+
+
+@pytest.mark.parametrize("before", SENTENCES)
+def test_what_was_said_before_is_remembered(before: list[int]) -> None:
+    network = random_network()
+    lm = NeuralLM(network, spelling(), precision="float32")
+    rows, pending = lm.start_row[None].copy(), np.array([NO_PIECE], np.int32)
+    _, rows, pending = lm.score(rows, np.array(before[:1]), np.array([0]))
+    context = lm.remember(rows[0], int(pending[0]), before[1:])
+    pieces = [END, *(piece for word in before for piece in (PIECES[word] if word < len(PIECES) else [0])), END]
+    with torch.inference_mode():
+        scores = network(torch.tensor([pieces]))[0, -1, [PIECES[word][0] for word in range(2)]]
+    told, _, _ = lm.score(lm.recall(context)[None], np.arange(2), np.zeros(2, np.int64))
+    assert told.tolist() == pytest.approx(scores.tolist(), abs=0.03)
+    assert told.tolist() != pytest.approx(lm.score(lm.start_row[None], np.arange(2), np.zeros(2, np.int64))[0].tolist())
+
+
+def test_what_another_network_or_nobody_remembered_is_as_if_nothing_was_said() -> None:
+    lm, other = (NeuralLM(random_network(seed), spelling()) for seed in (0, 1))
+    context = lm.remember(lm.start_row, NO_PIECE, [0, 1])
+    assert lm.recall(context).tobytes() != lm.start_row.tobytes()
+    broken = context[:-2] + np.float16(np.nan).tobytes()
+    for wrong in (b"", context[:-2], context + b"ab", other.remember(other.start_row, NO_PIECE, [0]), broken):
+        assert lm.recall(wrong) is lm.start_row
 
 
 def test_nobody_s_scores_depend_on_who_else_is_scored() -> None:

@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from neural import random_network
 
 from streaming_asr import hotwords
 from streaming_asr.admission import StepCost
@@ -23,7 +24,8 @@ from streaming_asr.formatting.writer import Formatter
 from streaming_asr.lexicon import Lexicon, LexiconTree
 from streaming_asr.messages import Checkpoint, Endpointing, Event, Final, Partial, SpeechStarted, StreamOptions
 from streaming_asr.model import AcousticModel, ModelConfig
-from streaming_asr.ngram import NGram
+from streaming_asr.neural_lm import NeuralLM, Spelling
+from streaming_asr.ngram import NGram, vocabulary_fingerprint
 from streaming_asr.recognizer import PREROLL_FRAMES, Recognizer, Stream
 from streaming_asr.tokens import PHONES
 
@@ -31,13 +33,14 @@ from streaming_asr.tokens import PHONES
 WORDS = {phone.lower(): phone for phone in PHONES} | {
     f"{a}{b}".lower(): f"{a} {b}" for a, b in itertools.product(PHONES[::3], PHONES[1::4])
 }
+LEXICON = "".join(f"{word}\t{phones}\n" for word, phones in WORDS.items())
 
 
 @pytest.fixture(scope="module")
 def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
     """A network with random weights that talks nonsense, but only when it is loud, as a trained one would."""
     folder = tmp_path_factory.mktemp("recognizer")
-    lexicon = Lexicon.from_text("".join(f"{word}\t{phones}\n" for word, phones in WORDS.items()))
+    lexicon = Lexicon.from_text(LEXICON)
     unigrams = "".join(f"{-1 - 0.01 * i:.2f}\t{word}\n" for i, word in enumerate([*WORDS, "<s>", "</s>", "<unk>"]))
     arpa = folder / "lm.arpa"
     arpa.write_text(f"\\data\\\nngram 1={len(WORDS) + 3}\n\n\\1-grams:\n{unigrams}\n\\end\\\n")
@@ -127,7 +130,7 @@ def test_chunking_changes_nothing(recognizer: Recognizer, size: int) -> None:
 def twice(recognizer: Recognizer) -> Recognizer:
     """The same, read twice."""
     assert isinstance(recognizer.model, AcousticModel)
-    lexicon = Lexicon.from_text("".join(f"{word}\t{phones}\n" for word, phones in WORDS.items()))
+    lexicon = Lexicon.from_text(LEXICON)
     return Recognizer("tiny", recognizer.model.with_phases(2), lexicon, recognizer.decoder)
 
 
@@ -370,6 +373,27 @@ def test_checkpoints_say_from_where_another_stream_can_go_on(recognizer: Recogni
     assert [final.utterance for final in finals(again)] == list(range(7, 7 + len(finals(again))))
     assert all(word.start >= at / 16000 for final in finals(again) for word in final.words)
     assert finals(again)[-1].end == pytest.approx(len(samples) / 16000, abs=0.001)
+
+
+def test_what_was_said_is_kept_in_mind_also_by_a_stream_that_goes_on_elsewhere(recognizer: Recognizer) -> None:
+    words = recognizer.words
+    spelling = Spelling(np.ones(len(words), np.uint8), np.arange(2, len(words) + 2, dtype=np.uint16))
+    neural_lm = NeuralLM(random_network(num_pieces=len(words) + 2), spelling, vocabulary_fingerprint(words))
+    old = recognizer.decoder
+    decoder = Decoder(old.tree, old.ngram, old.options, neural_lm)
+    recognizer = Recognizer("tiny", recognizer.model, Lexicon.from_text(LEXICON), decoder)
+    stream = recognizer.stream(StreamOptions(checkpoints=True))
+    contexts = [b""]
+    for first in range(0, len(SPEECH), 960):
+        for event in stream.accept(SPEECH[first : first + 960]):
+            if isinstance(event, Checkpoint) and event.context != contexts[-1]:
+                contexts.append(event.context)
+        start_row = stream.decoder_state.rows[0][0]  # of an utterance of which nothing was said yet
+        if not stream.guess.words.ids:
+            assert start_row.tobytes() == neural_lm.recall(contexts[-1]).tobytes()
+    assert len(contexts) > 2
+    elsewhere = recognizer.stream(StreamOptions(context=contexts[1]))
+    assert elsewhere.decoder_state.rows[0][0].tobytes() == neural_lm.recall(contexts[1]).tobytes()
 
 
 def test_an_empty_stream_ends_with_an_empty_final(recognizer: Recognizer) -> None:

@@ -16,7 +16,7 @@ from searching import EXACT, LEXICON, Log, Setup, random_log_probs, spoken, step
 
 from streaming_asr.decoder import Decoder, DecoderOptions, DecoderState
 from streaming_asr.errors import InputError
-from streaming_asr.neural_lm import NeuralLM
+from streaming_asr.neural_lm import NO_PIECE, NeuralLM
 from streaming_asr.ngram import vocabulary_fingerprint
 from streaming_asr.search_state import FREE, HISTORY_NODE, IMPOSSIBLE, NODES, NUM_HISTORY, NUM_LINKS, UNSCORED
 from streaming_asr.tokens import NUM_TOKENS
@@ -74,7 +74,8 @@ def test_without_weight_nothing_changes(setup: Setup, neural_lm: NeuralLM) -> No
     options = dataclasses.replace(DecoderOptions(beam=40), neural_lm_weight=0.0, rescored_lm_weight=1.0)
     plain, decoder = setup.decoder(options), Decoder(setup.tree, setup.ngram, options, neural_lm)
     log_probs = random_log_probs(3, 200, 4.0)
-    assert decoder.finish(stepped(decoder, log_probs), 5) == plain.finish(stepped(plain, log_probs), 5)
+    found = [dataclasses.replace(one, context=b"") for one in decoder.finish(stepped(decoder, log_probs), 5)]
+    assert found == plain.finish(stepped(plain, log_probs), 5)
 
 
 def same(left: DecoderState, right: DecoderState) -> bool:
@@ -151,6 +152,24 @@ def check_nodes(setup: Setup, decoder: Decoder, state: DecoderState) -> None:
     assert len(set(words.values())) == len(words)
     assert v.node_word[int(state.block[HISTORY_NODE])] != FREE
     assert len(links) <= int(state.block[NUM_LINKS])
+
+
+@pytest.mark.parametrize("reach", [0.01, 100.0])  # 0.01: of the best path words lack their scores, too
+def test_a_search_says_what_the_next_may_keep_in_mind(setup: Setup, neural_lm: NeuralLM, reach: float) -> None:
+    options = DecoderOptions(beam=60, word_score=3.0, rescore_reach=reach)
+    decoder = Decoder(setup.tree, setup.ngram, options, neural_lm)
+    log_probs = random_log_probs(5, 120, 3.0)
+    state = stepped(decoder, log_probs)
+    before = state.block.tobytes()
+    first, *others = decoder.finish(state, 3)
+    assert len(first.word_ids) > 3
+    assert first.context == neural_lm.remember(neural_lm.start_row, NO_PIECE, first.word_ids)
+    assert {other.context for other in others} == {b""}
+    assert state.block.tobytes() == before
+    following = decoder.start(context=first.context)
+    assert following.rows[0][0].tobytes() == neural_lm.recall(first.context).tobytes()
+    decoder.step(following, log_probs)
+    assert decoder.finish(following)[0].score != first.score
 
 
 def test_memory_is_bounded(setup: Setup, neural_lm: NeuralLM) -> None:

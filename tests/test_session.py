@@ -313,12 +313,17 @@ def test_native_messages_are_read_as_written() -> None:
 def test_a_restored_session_goes_on_after_its_last_final() -> None:
     start = messages.Start(sample_rate=8000, hotwords=("one",))
     finals = [final("endpoint", f"w{utterance}", utterance) for utterance in (3, 4)]
-    snapshot = Snapshot("s1", hashlib.sha256(b"token").hexdigest(), start, 1600, 0, 5, finals, 2)
+    snapshot = Snapshot("s1", hashlib.sha256(b"token").hexdigest(), start, 1600, 0, 5, finals, 2, context=b"them")
     session = Session.restored(snapshot, "token", MODEL, Limits(), Clock())
     actions = session.resume(5)
     (opening,) = [action for action in actions if isinstance(action, Open)]
     options = StreamOptions(
-        hotwords=("one",), checkpoints=True, first_sample=3200, first_utterance=5, finals_before=tuple(finals)
+        hotwords=("one",),
+        checkpoints=True,
+        first_sample=3200,
+        first_utterance=5,
+        finals_before=tuple(finals),
+        context=b"them",
     )
     assert opening == Open(options)
 
