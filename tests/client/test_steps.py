@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from streaming_asr_client.steps import LONGEST_MS, Steps
 
@@ -19,18 +20,20 @@ RATES = st.sampled_from([8000, 11025, 16000, 44100, 48000])
     RATES,
     st.sampled_from([1, 2, 4, 8]),
 )
+@example([8, 4000, 4000, 4000, 4000], 1, 1, 8000, 1)
 def test_messages_end_where_steps_do_and_hold_all(
     blocks: list[int], first_ms: int, step_ms: int, rate: int, frame_bytes: int
 ) -> None:
     steps = Steps(first_ms, step_ms, rate, frame_bytes)
     data = bytes(range(251)) * (1 + sum(blocks) // 251)
     # Up to where the first step reaches, and each after it; a frame of which it has a part belongs to it whole.
-    ends = [-(-(first_ms + number * step_ms) * rate // 1000) * frame_bytes for number in range(2000)]
+    num_steps = 1 + 1000 * sum(blocks) // (step_ms * rate * frame_bytes)
+    ends = [0, *(-(-(first_ms + number * step_ms) * rate // 1000) * frame_bytes for number in range(num_steps))]
     at, sent = 0, b""
     for size in blocks:
         sent += steps.add(data[at : at + size])
         at += size
-        assert sent == data[: max((end for end in ends if end <= at), default=0)]
+        assert sent == data[: ends[bisect_right(ends, at) - 1]]
     assert sent + steps.end() == data[:at]
 
 
