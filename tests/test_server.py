@@ -28,6 +28,7 @@ from streaming_asr import server as server_module
 from streaming_asr.errors import InputError
 from streaming_asr.limits import Limits
 from streaming_asr.server import Server, ServerOptions
+from streaming_asr.websocket import WebSocketConnection
 
 START = '{"type": "start"}'
 STOP = '{"type": "stop"}'
@@ -204,6 +205,21 @@ def test_a_container_is_decoded_as_it_comes() -> None:
             received, code, _ = await receive_all(connection)
             assert [message["text"] for message in received if message["type"] == "final"] == ["w1 w2", "w3"]
             assert (received[-1]["audio_seconds"], code) == (0.32, 1000)
+
+    run(test)
+
+
+def test_bytes_that_were_looked_at_are_not_kept() -> None:
+    async def test() -> None:
+        async with serving() as server, client(server) as connection:
+            await connection.send(START)
+            await receive(connection)
+            await connection.send(words(*range(1, 20)))  # more than is looked at in one turn
+            await receive_until(connection, "partial")
+            [conversation] = server._conversations
+            held = conversation.connection
+            assert isinstance(held, WebSocketConnection)
+            await eventually(lambda: not held._unread.obj)
 
     run(test)
 
