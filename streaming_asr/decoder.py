@@ -42,7 +42,7 @@ from streaming_asr.search_state import (
 from streaming_asr.tokens import BLANK, NUM_TOKENS, PHONES
 
 MAX_BEAM_THRESHOLD = 1e9
-LINKS_A_TOKEN = 8  # 8 x 20 bytes; paths of 500 tokens rarely need a quarter of it
+LINKS_A_TOKEN = 8  # 8 x 24 bytes, of which paths rarely touch a quarter; what they do not is not there (`_zeros`)
 SMALLEST_ARENA = 64
 FIRST_HISTORY = 64
 ROWS_KEPT = 8  # of the neural language model, before those of word nodes that were given up are looked for
@@ -186,7 +186,7 @@ class DecoderState:
         self,
         block: NDArray[np.int32],
         bonus: NDArray[np.float32] | None,
-        overlay: Overlay | None = None,
+        overlay: Overlay | None,
     ) -> None:
         self.block = block
         self.bonus = bonus
@@ -401,6 +401,7 @@ class Decoder:
         return bool(rescoring.rescore(addresses, options.neural_lm_weight, s, search, requests, log_probs))
 
     def _forget_free_nodes(self, state: DecoderState) -> None:
+        """Drops the rows of word nodes that were given up."""
         if len(state.rows) > ROWS_KEPT:
             node_word = self._sections(state.block).node_word
             state.rows = {node: known for node, known in state.rows.items() if node_word[node] != FREE}
@@ -493,12 +494,13 @@ class Decoder:
         return results
 
     def _context(self, state: DecoderState, path: int) -> bytes:
+        """`Hypothesis.context` of a path; its last words may have been too far behind to be scored."""
         if self.neural_lm is None:
             return b""
         v = self._sections(state.block)
         link = int(v.link[path])
         words = []
-        while link >= 0 and int(v.word_node[link]) not in state.rows:  # they were too far behind to be scored
+        while link >= 0 and int(v.word_node[link]) not in state.rows:
             words.append(int(v.word[link]))
             link = int(v.parent[link])
         row, pending = state.rows[int(v.word_node[link] if link >= 0 else state.block[HISTORY_NODE])]

@@ -1,6 +1,6 @@
 """Owns what the live view reads out besides words: how loud it is, how long it has been, how late words are. Pure.
 
-Its only clock is the sound: how much of it has left for the server when something comes back.
+Its only clock is the sound: how much of it was heard when something comes back.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ NUM_DELAYS = 9  # words whose delays the latency is the median of
 
 
 class Readings:
-    """Fed with each block of 16-bit PCM as it leaves, and each event as it comes. Calls `changed` for each step."""
+    """Fed with each block of 16-bit PCM as it is heard, and each event as it comes. Calls `changed` for each step."""
 
     def __init__(self, sample_rate: int, channels: int, changed: Callable[[], None]) -> None:
         self._samples_per_second = sample_rate * channels
@@ -35,7 +35,7 @@ class Readings:
 
     @property
     def seconds(self) -> float:
-        """How much sound has left."""
+        """How much sound was heard."""
         return self._num_samples / self._samples_per_second
 
     @property
@@ -44,7 +44,7 @@ class Readings:
         return round(1000 * median(self._delays)) if self._delays else None
 
     def hear(self, block: bytes) -> None:
-        """Takes the next block, before it leaves."""
+        """Takes the next block; it leaves when a step of the model is whole."""
         samples = array("h", block[: len(block) // 2 * 2])
         if sys.byteorder == "big":
             samples.byteswap()

@@ -22,10 +22,10 @@ class Steps:
     def add(self, data: bytes) -> bytes:
         """What can leave: all that came up to the end of the last step that is whole."""
         self._rest += data
-        come = 1000 * ((self._sent_bytes + len(self._rest)) // self._frame_bytes)
-        if come < self._first:
+        heard = 1000 * ((self._sent_bytes + len(self._rest)) // self._frame_bytes)
+        if heard < self._first:
             return b""
-        whole = self._first + (come - self._first) // self._step * self._step
+        whole = self._first + (heard - self._first) // self._step * self._step
         return self._take(-(-whole // 1000) * self._frame_bytes - self._sent_bytes)
 
     def end(self) -> bytes:
