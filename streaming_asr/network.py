@@ -30,6 +30,7 @@ WEIGHT_LEVELS = 63
 
 _Recorded = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]
 RECORDED_ROWS = 3  # in a call that is recorded; any number works
+IMAGES_AT_ONCE = 4  # convolutions are of so many, or a multiple: oneDNN keeps code for each number that it ever met
 _changing = threading.Lock()  # settings of torch and of warnings, which are the whole process's
 _multiply = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32
 
@@ -122,8 +123,11 @@ class _Step(nn.Module):
         model, config = self._model, self._model.config
         windows, context = model.windows(frames, ModelState(context, hidden, cell, held))
         seen = windows
-        if model.convolutions is not None:  # of one image more: torch adds those of a single one in another order
-            seen = model.convolutions(torch.cat((windows, windows[:1])))[:-1]
+        if model.convolutions is not None:  # never of a single image, which torch adds up in another order
+            num_images = windows.shape[0]  # recorded as what it is in each call
+            num_filled = (num_images + IMAGES_AT_ONCE - 1) // IMAGES_AT_ONCE * IMAGES_AT_ONCE
+            spare = windows.new_zeros(IMAGES_AT_ONCE - 1, *windows.shape[1:])
+            seen = model.convolutions(torch.cat((windows, spare))[:num_filled])[:num_images]
         x = torch.relu(model.input_norm(self._input(seen[:, 0])))
         normal = x / self._input_scale
         next_hidden, next_cell = [], []
