@@ -14,10 +14,11 @@ COPY --from=build /opt/streaming-asr /opt/streaming-asr
 RUN useradd --system --uid 10001 --no-create-home asr \
  && install --directory --owner asr /var/cache/streaming-asr
 USER asr
-# The decoder is compiled for the processor that it runs on, and kept there.
+# The decoder is compiled for the processor that it runs on, and kept there; so is what it searches, read once.
 VOLUME /var/cache/streaming-asr
 ENV PATH=/opt/streaming-asr/bin:$PATH \
     NUMBA_CACHE_DIR=/var/cache/streaming-asr \
+    XDG_CACHE_HOME=/var/cache/streaming-asr \
     PYTHONDONTWRITEBYTECODE=1 \
     STREAMING_ASR_HOST=0.0.0.0 \
     STREAMING_ASR_PORT=8765

@@ -26,7 +26,7 @@ from .vad import VoiceActivityDetector
 
 BATCH = 32  # streams in the larger of the two steps of the network that are compared,
 SEARCHES = 4  # and of the two of the search
-ROUNDS = 3  # the shortest counts: what else runs on the machine only ever adds
+ROUNDS = 2  # the shortest counts: what else runs on the machine only ever adds
 SPOKEN_FRAMES = 60  # of made-up speech, after which the search has as much in hand as in speech
 FRONT_SECONDS = 0.5
 

@@ -33,7 +33,7 @@ def digest(folder: Path) -> str:
     return hashlib.sha256(b"\0".join((folder / name).read_bytes() for name in SOURCES)).hexdigest()[:12]
 
 
-_DIGEST = digest(Path(__file__).parent)
+DIGEST = digest(Path(__file__).parent)
 
 
 def njit_cached(nogil: bool = True, **options: Any) -> Callable[[Any], Any]:
@@ -44,7 +44,7 @@ def njit_cached(nogil: bool = True, **options: Any) -> Callable[[Any], Any]:
     """
 
     def decorate(function: Any) -> Any:
-        function.__qualname__ += f"_{_DIGEST}"
+        function.__qualname__ += f"_{DIGEST}"
         return cast("Any", njit)(nogil=nogil, cache=True, **options)(function)
 
     return decorate

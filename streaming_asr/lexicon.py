@@ -8,10 +8,10 @@ pronunciations. Word ids count from 0 in order of first appearance.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,6 +99,25 @@ class Lexicon:
             return cls.from_text(content.decode(), str(path))
         except UnicodeDecodeError as error:
             raise InputError(f"{path}: not UTF-8: {error}") from error
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Lexicon:
+        """What `to_arrays` gave; raises `KeyError` when an array is missing."""
+        lexicon = cls([])
+        lexicon.words = arrays["words"].tobytes().decode().split("\n")
+        lexicon.word_id = dict(zip(lexicon.words, range(len(lexicon.words)), strict=True))
+        lexicon.pronunciation_word = arrays["pronunciation_word"]
+        lexicon.offsets, lexicon.phones = arrays["offsets"], arrays["phones"]
+        return lexicon
+
+    def to_arrays(self) -> dict[str, NDArray[Any]]:
+        """The same as arrays, of which `from_arrays` makes it faster than `from_file` does of text."""
+        return {
+            "words": np.frombuffer("\n".join(self.words).encode(), np.uint8),
+            "pronunciation_word": self.pronunciation_word,
+            "offsets": self.offsets,
+            "phones": self.phones,
+        }
 
     def to_text(self) -> str:
         """The text `from_text` reads."""

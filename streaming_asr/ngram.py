@@ -246,6 +246,9 @@ class NGram:
         self.vocabulary = vocabulary
         self.num_words = len(arrays.unigram_log_prob) - len(SPECIAL_WORDS)
         self.bos, self.eos, self.unk = range(self.num_words, self.num_words + 3)
+        # The state at the beginning of a sentence, after <s>. Not when it is asked for: the first compiled call of a
+        # process takes half a second, and a model is read while there is other work.
+        self.start_state = 0 if self.order == 1 else int(_as_state(arrays, 1 + self.bos, 1))
 
     @property
     def order(self) -> int:
@@ -256,11 +259,6 @@ class NGram:
     def counts(self) -> list[int]:
         """Number of n-grams of order 1, 2 …"""
         return [int(count) for count in np.diff(self.arrays.level_start)[1:]]
-
-    @property
-    def start_state(self) -> int:
-        """The state at the beginning of a sentence, after ``<s>``."""
-        return 0 if self.order == 1 else int(_as_state(self.arrays, 1 + self.bos, 1))
 
     @property
     def unigram_log_probs(self) -> NDArray[np.float32]:

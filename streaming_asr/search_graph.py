@@ -1,18 +1,31 @@
 """Owns what the search walks, as a model folder holds it: the lexicon, its tree, and the language model.
 
+To read the files and link what is in them takes more than a second of a start. So what came of them is kept in the
+user's cache folder, one file for each model folder; who cannot write there does without.
+
 Must not import torch: the import of torch takes as long as the reading, which can go on beside it.
 """
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
+import platformdirs
+from numpy.typing import NDArray
+
+from .compiled import DIGEST
 from .errors import InputError, ModelError
-from .lexicon import Lexicon, LexiconTree
+from .lexicon import Lexicon, LexiconTree, TreeArrays
 from .manifest import LEXICON_FILE, LM_FILE, Manifest, read_manifest, read_verified
-from .ngram import NGram
+from .ngram import NGram, NGramArrays
 
 
 class SearchGraph(NamedTuple):
@@ -26,9 +39,33 @@ class SearchGraph(NamedTuple):
 def read_graph(folder: Path) -> SearchGraph:
     """Raises `ModelError`, naming the file, when one is missing, damaged, or does not fit the other."""
     manifest = read_manifest(folder)
+    path = cache_path(folder)
+    subject = " ".join([manifest.files.get(name, "") for name in (LEXICON_FILE, LM_FILE)] + [DIGEST])
     with ThreadPoolExecutor(1) as pool:
-        reading = pool.submit(_read_ngram, folder, manifest)  # mostly compiled code, which leaves us the GIL
-        read_verified(folder / LEXICON_FILE, manifest.files.get(LEXICON_FILE))
+        verifying = pool.submit(_verify, folder, manifest)  # compiled code, which leaves us the GIL
+        kept = _read_kept(path, subject)
+        verifying.result()
+    if kept is None:
+        kept = _read_files(folder)
+        with contextlib.suppress(OSError):
+            _keep(path, subject, kept)
+    return kept
+
+
+def cache_path(folder: Path) -> Path:
+    """Where the graph of a model folder is kept."""
+    name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
+    return Path(platformdirs.user_cache_dir("streaming_asr", appauthor=False)) / f"graph-{name}.npz"
+
+
+def _verify(folder: Path, manifest: Manifest) -> None:
+    for name in (LEXICON_FILE, LM_FILE):
+        read_verified(folder / name, manifest.files.get(name))
+
+
+def _read_files(folder: Path) -> SearchGraph:
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(NGram.load, folder / LM_FILE)  # mostly compiled code
         try:
             lexicon = Lexicon.from_file(folder / LEXICON_FILE)
             ngram = reading.result()
@@ -37,6 +74,41 @@ def read_graph(folder: Path) -> SearchGraph:
             raise ModelError(f"{folder / LEXICON_FILE} cannot be used with {LM_FILE}: {error}") from error
 
 
-def _read_ngram(folder: Path, manifest: Manifest) -> NGram:
-    read_verified(folder / LM_FILE, manifest.files.get(LM_FILE))
-    return NGram.load(folder / LM_FILE)
+def _keep(path: Path, subject: str, graph: SearchGraph) -> None:
+    """Writes what `_read_kept` reads, if there is a place for it; raises `OSError`."""
+    if not path.is_absolute():
+        return  # nobody's home is known
+    parts: dict[str, NDArray[Any]] = {"subject": np.array(subject), "vocabulary": np.array(graph.ngram.vocabulary)}
+    for name, arrays in (
+        ("lexicon", graph.lexicon.to_arrays()),
+        ("tree", graph.tree.arrays._asdict()),
+        ("ngram", graph.ngram.arrays._asdict()),
+    ):
+        parts |= {f"{name}.{part}": array for part, array in arrays.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, part_name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.")  # so that two may write at once
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, allow_pickle=False, **parts)
+        os.replace(part_name, path)
+    except BaseException:
+        os.unlink(part_name)
+        raise
+
+
+def _read_kept(path: Path, subject: str) -> SearchGraph | None:
+    """None if there is nothing of this subject; the archive has a checksum of each array, which is checked."""
+    try:
+        with open(path, "rb") as content, np.load(content) as file:
+            if str(file["subject"]) != subject:
+                return None
+            lexicon = Lexicon.from_arrays(_part(file, "lexicon"))
+            tree = LexiconTree(TreeArrays(**_part(file, "tree")), lexicon.words)
+            ngram = NGram(NGramArrays(**_part(file, "ngram")), str(file["vocabulary"]))
+            return SearchGraph(lexicon, tree, ngram)
+    except Exception:  # whatever damage leads to
+        return None
+
+
+def _part(file: Mapping[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
+    return {key.partition(".")[2]: file[key] for key in file if key.startswith(f"{name}.")}
