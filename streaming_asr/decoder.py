@@ -1,13 +1,11 @@
-"""Owns the decoder: what of a search is asked for in Python, one explicit state a stream.
+"""Owns the decoder: what of a search is asked for in Python, one explicit `DecoderState` a stream.
 
-Knows nothing of audio, of features, or of when an utterance ends. Words that only one stream knows are in an `Overlay`,
-a second tree beside the lexicon's.
+Knows nothing of audio, of features, or of when an utterance ends.
 """
 
 from __future__ import annotations
 
 import math
-import mmap
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,13 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_asr import beam_search, rescoring, search_results
+from streaming_asr.decoder_state import MAX_OVERLAY_PRONUNCIATIONS, DecoderState, Overlay, zeros
 from streaming_asr.errors import InputError
-from streaming_asr.lexicon import ROOT, Lexicon, LexiconTree
+from streaming_asr.lexicon import ROOT, LexiconTree
 from streaming_asr.neural_lm import NO_PIECE, NeuralLM
 from streaming_asr.ngram import NGram, vocabulary_fingerprint
 from streaming_asr.search_results import WORDS_OF_NODE, Found
 from streaming_asr.search_state import (
-    FRAME,
     FREE,
     HISTORY_CAPACITY,
     HISTORY_NODE,
@@ -42,13 +40,12 @@ from streaming_asr.search_state import (
 from streaming_asr.tokens import BLANK, NUM_TOKENS, PHONES
 
 MAX_BEAM_THRESHOLD = 1e9
-LINKS_A_TOKEN = 8  # 8 x 24 bytes, of which paths rarely touch a quarter; what they do not is not there (`_zeros`)
+LINKS_A_TOKEN = 8  # 8 x 24 bytes, of which paths rarely touch a quarter; what they do not is not there (`zeros`)
 SMALLEST_ARENA = 64
 FIRST_HISTORY = 64
 ROWS_KEPT = 8  # of the neural language model, before those of word nodes that were given up are looked for
 NBEST_FOR_CONFIDENCE = 16
 MOST_RANKED = 300  # paths looked at for these, since many have the same words
-MAX_OVERLAY_PRONUNCIATIONS = 300
 
 
 @dataclass(frozen=True)
@@ -139,97 +136,6 @@ class Guess(NamedTuple):
     likelihood: Sequence[float]
 
 
-class Overlay:
-    """Words beside the lexicon, W, W + 1, …, in a tree of their own; never changes, so that states may share it.
-
-    Tokens in it have its nodes' numbers plus K, the number of nodes of the lexicon's tree. To the language model each
-    of its words is ``<unk>``.
-    """
-
-    def __init__(self, lexicon: Lexicon, scores: NDArray[np.float32]) -> None:
-        """``scores`` [O]: of each word as a unigram, weighted, with any bonus; they take the place of ``<unk>``'s.
-
-        :raises InputError: there is no word, more than 300 pronunciations, or not one finite score a word.
-        """
-        arrays = LexiconTree.build(lexicon, scores).arrays
-        if len(lexicon.pronunciation_word) > MAX_OVERLAY_PRONUNCIATIONS:
-            raise InputError(f"there may be {MAX_OVERLAY_PRONUNCIATIONS} pronunciations of words beside the lexicon")
-        self.words = lexicon.words
-        self._block = np.concatenate(
-            [
-                np.array([len(arrays.phone), len(arrays.end_word), len(scores)], np.int32),
-                arrays.first_child,
-                arrays.first_end,
-                arrays.phone.astype(np.int32),
-                arrays.look_ahead.view(np.int32),
-                arrays.end_word,
-                scores.astype(np.float32).view(np.int32),
-            ]
-        )
-        self.address = int(self._block.ctypes.data)
-
-
-_NO_OVERLAY = np.array([1, 0, 0, 1, 1, 0, 0, 0, 0], np.int32)  # a root
-
-
-def _zeros(size: int) -> NDArray[np.int32]:
-    """int32 [size], in pages of its own: those that were never written to take no memory, and all are given back."""
-    return np.frombuffer(mmap.mmap(-1, 4 * size), np.int32)
-
-
-class DecoderState:
-    """The search of one stream; made by `Decoder.start`, changed by one thread at a time."""
-
-    __slots__ = ("_block", "address", "bonus", "bonus_address", "overlay", "overlay_address", "rows")
-
-    def __init__(
-        self,
-        block: NDArray[np.int32],
-        bonus: NDArray[np.float32] | None,
-        overlay: Overlay | None,
-    ) -> None:
-        self.block = block
-        self.bonus = bonus
-        self.bonus_address = 0 if bonus is None else int(bonus.ctypes.data)
-        self.overlay = overlay
-        self.overlay_address = int(_NO_OVERLAY.ctypes.data) if overlay is None else overlay.address
-        # Of the neural language model, of each word node: its row [R], and the piece that is pending (see `NeuralLM`).
-        self.rows: dict[int, tuple[NDArray[np.float16], int]] = {}
-
-    @property
-    def block(self) -> NDArray[np.int32]:
-        """The stream's array; see the module's docstring."""
-        return self._block
-
-    @block.setter
-    def block(self, block: NDArray[np.int32]) -> None:
-        self._block = block
-        self.address = int(block.ctypes.data)
-
-    @property
-    def num_frames(self) -> int:
-        """Frames seen so far."""
-        return int(self.block[FRAME])
-
-    @property
-    def num_tokens(self) -> int:
-        """Tokens alive."""
-        return int(self.block[NUM_ALIVE])
-
-    @property
-    def nbytes(self) -> int:
-        """Memory held at most; grows by 16 bytes a stable word, and up to 64 rows of the neural language model."""
-        return self.block.nbytes + sum(row.nbytes for row, _ in self.rows.values())
-
-    def copy(self) -> DecoderState:
-        """An independent state that continues from here."""
-        block = _zeros(len(self.block))
-        block[:] = self.block
-        state = DecoderState(block, self.bonus, self.overlay)
-        state.rows = dict(self.rows)  # a row never changes
-        return state
-
-
 class Decoder:
     """Beam search shared by any number of streams; safe to use from several threads on different states.
 
@@ -298,7 +204,7 @@ class Decoder:
             if bonus.shape != (search.num_words,) or not np.isfinite(bonus).all():
                 raise InputError(f"the bonus must be {search.num_words} finite numbers")
             bonus = np.ascontiguousarray(bonus, np.float32)
-        block = _zeros(block_size.py_func(search.beam, search.arena, FIRST_HISTORY))
+        block = zeros(block_size.py_func(search.beam, search.arena, FIRST_HISTORY))
         block[NUM_ALIVE] = 1
         block[HISTORY_CAPACITY] = FIRST_HISTORY
         v = self._sections(block)
@@ -559,7 +465,7 @@ class Decoder:
         old = int(state.block[HISTORY_CAPACITY])
         new = old + max(room, old // 4)
         at = len(state.block) - 4 * old
-        block = _zeros(at + 4 * new)
+        block = zeros(at + 4 * new)
         block[:at] = state.block[:at]
         block[at:].reshape(4, new)[:, :old] = state.block[at:].reshape(4, old)
         block[HISTORY_CAPACITY] = new

@@ -30,7 +30,8 @@ from numpy.typing import NDArray
 from . import __version__, endpointing, messages
 from .admission import StepCost
 from .calibration import kept_cost, measure_step
-from .decoder import Decoder, DecoderOptions, Guess, Hypothesis, Overlay, Words
+from .decoder import Decoder, DecoderOptions, Guess, Hypothesis, Words
+from .decoder_state import Overlay
 from .errors import InputError, ModelError
 from .features import (
     FRAME_LENGTH_SAMPLES,

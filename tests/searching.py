@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from streaming_asr.decoder import Decoder, DecoderOptions, DecoderState
+from streaming_asr.decoder import Decoder, DecoderOptions
+from streaming_asr.decoder_state import DecoderState
 from streaming_asr.lexicon import Lexicon, LexiconTree
 from streaming_asr.ngram import NGram
 from streaming_asr.tokens import NUM_TOKENS, PHONE_ID

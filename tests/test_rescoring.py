@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from neural import WORDS, expected, random_network, spelling
 from searching import EXACT, LEXICON, Log, Setup, random_log_probs, spoken, step_in_chunks
 
-from streaming_asr.decoder import Decoder, DecoderOptions, DecoderState
+from streaming_asr.decoder import Decoder, DecoderOptions
+from streaming_asr.decoder_state import DecoderState
 from streaming_asr.errors import InputError
 from streaming_asr.neural_lm import NO_PIECE, NeuralLM
 from streaming_asr.ngram import vocabulary_fingerprint
