@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
+from . import worker as worker_module
 from .messages import Event, StreamOptions
 from .watchdog import STALL_SECONDS, Watchdog
 from .worker import MAX_BACKLOG_SECONDS, MAX_BATCH, Callbacks, EngineRecognizer, Handle, StepReport, Worker
@@ -64,6 +65,12 @@ class Engine:
     def num_abandoned(self) -> int:
         """Threads that stood still and have not come back."""
         return sum(worker.num_abandoned for worker in self._workers)
+
+    @property
+    def is_hopeless(self) -> bool:
+        """Whether so many threads of this process stood still that only another one helps."""
+        threads = sum(worker.num_abandoned for worker in self._workers if isinstance(worker, Worker))
+        return threads >= worker_module.MAX_ABANDONED
 
     @property
     def usage(self) -> Usage:

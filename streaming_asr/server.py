@@ -77,7 +77,6 @@ CLOSE_SECONDS = 5.0  # for a client to answer a close
 HOUSEKEEPING_SECONDS = 0.25  # between two looks at the worker and the key file
 LATE = "the sessions that are open are served late already"
 UNREADY_SECONDS = 10.0  # after the worker was replaced
-MAX_ABANDONED_WORKERS = 4  # that stood still: from here on only a new process helps
 FLUSH_SECONDS = 5.0  # for the last finals, after the time that sessions had to end by themselves
 SWITCH_SECONDS = 0.0001  # between threads: a worker waits as long for the lock after each compiled call; default 5 ms
 MAX_PORT = 65535
@@ -236,7 +235,7 @@ class Server:
     @property
     def is_hopeless(self) -> bool:
         """Whether only a new process helps."""
-        return self._engine.num_abandoned >= MAX_ABANDONED_WORKERS
+        return self._engine.is_hopeless
 
     @property
     def unready(self) -> str | None:

@@ -37,6 +37,7 @@ MAX_BACKLOG_SECONDS = 10.0  # of one stream's audio, from which its sender is to
 MAX_REQUESTS = (
     64  # flushes and markers of one stream that wait, from which its sender is to: each may cost a block or some steps
 )
+MAX_ABANDONED = 4  # threads that stood still: from here on only another process helps
 STOP_SECONDS = 5.0  # for the worker to end the step under way
 TELL_SAMPLES = 4000  # 0.25 s: how much may have been taken in hand before `Callbacks.taken` says so
 FEED_SAMPLES = 8000  # 0.5 s: at most so much of one stream goes through the front end at a turn

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from . import worker as worker_module
 from .audio import SAMPLE_RATE, Samples
 from .channel import Channel
 from .logs import log_failure
@@ -288,12 +289,15 @@ class WorkerProcess:
             self._channel.send(kind, stream, payload)
 
     def supervise(self) -> bool:
-        """Replaces the child if it ended or does not get on; says whether it had to, or the child a thread of its own.
+        """Replaces the child if it ended, or it or too many of its threads do not get on.
+
+        Says whether it had to, or the child a thread of its own.
 
         To be called a few times a second. Raises `OSError` if none can be forked; the next call tries again.
         """
-        if self._channel is not None and self._is_stalled():
-            self._lose("stood still")
+        is_used_up = self._num_abandoned >= worker_module.MAX_ABANDONED
+        if self._channel is not None and (is_used_up or self._is_stalled()):
+            self._lose("has too many threads that stand still" if is_used_up else "stood still")
             os.kill(self._pid, signal.SIGKILL)
         self._ending = [pid for pid in self._ending if not _has_ended(pid, os.WNOHANG)]
         replaced, self._num_replaced = self._num_replaced, 0

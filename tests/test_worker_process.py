@@ -18,6 +18,7 @@ import pytest
 from fakes import BROKEN, POISON, SECRET, STALL, FakeRecognizer, FakeStream, word, words
 from test_worker import Listener, eventually, run, samples
 
+from streaming_asr import worker as worker_module
 from streaming_asr import worker_process
 from streaming_asr.engine import Engine
 from streaming_asr.errors import InputError
@@ -241,6 +242,35 @@ def test_a_thread_that_stands_still_is_replaced_in_its_process_and_other_streams
             assert (engine.num_streams, engine.num_abandoned) == (1, 1)
 
     run(test)
+
+
+def test_a_process_with_too_many_threads_that_stand_still_is_replaced(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with running(max_batch=1, stall_seconds=0.05) as engine:
+            pid = pid_of(engine._workers[0])
+
+            def is_another() -> bool:
+                engine.supervise()
+                return pid_of(engine._workers[0]) != pid
+
+            for _ in range(2):
+                assert not is_another()
+                bad = Listener(engine)
+                bad.handle.push(samples(word(STALL)))
+                await bad.failed.wait()
+            await eventually(is_another)
+            assert not engine.is_hopeless
+            late = Listener(engine)
+            late.handle.push(samples(word(2)))
+            late.handle.flush("stop")
+            assert await late.stopped() == [("w2", "stop")]
+            assert engine.num_abandoned == 0
+
+    monkeypatch.setattr(worker_module, "MAX_ABANDONED", 2)
+    run(test)
+    assert "has too many threads that stand still" in caplog.text
 
 
 def test_who_was_away_reads_first_what_a_process_told_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
