@@ -91,20 +91,6 @@ def _log_mel(spectrum: Any, filters: Any, features: Any) -> None:
             features[t, m] = max(np.log(max(energy, np.float32(1e-10))), np.float32(LOG_ENERGY_FLOOR))
 
 
-@njit_brief()
-def _copy(source: Any, target: Any) -> None:
-    for n in range(len(source)):
-        target[n] = source[n]
-
-
-def joined(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
-    """One behind the other, float32 [N, ...] and [M, ...] to [N + M, ...], without giving up the interpreter's lock."""
-    both = np.empty((len(first) + len(second), *first.shape[1:]), np.float32)
-    _copy(first.reshape(-1), both[: len(first)].reshape(-1))
-    _copy(second.reshape(-1), both[len(first) :].reshape(-1))
-    return both
-
-
 class FeatureStream:
     """Turns one stream's samples into log-mel frames.
 
@@ -116,7 +102,7 @@ class FeatureStream:
 
     def accept(self, samples: Samples) -> Features:
         """Feeds ``samples`` (float32 [N], 16 kHz, -1..1); returns the frames they complete (float32 [T, 80])."""
-        samples = joined(self._rest, samples)
+        samples = np.concatenate((self._rest, samples))
         num_frames = max(0, 1 + (len(samples) - FRAME_LENGTH_SAMPLES) // FRAME_SHIFT_SAMPLES)
         self._rest = samples[num_frames * FRAME_SHIFT_SAMPLES :].copy()
         features = np.empty((num_frames, NUM_MEL_BINS), np.float32)

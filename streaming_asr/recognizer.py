@@ -42,7 +42,6 @@ from .features import (
     Features,
     FeatureStream,
     Samples,
-    joined,
 )
 from .formatting.punctuation import Punctuator
 from .formatting.writer import Formatter, open_after, open_sentence
@@ -392,7 +391,7 @@ class Stream:
     def _accept_samples(self, samples: Samples) -> None:
         frames = self._features.accept(samples)
         signs = self._vad.accept(samples, frames)
-        self._frames = joined(self._frames, frames)
+        self._frames = np.concatenate((self._frames, frames))
         self._signs = np.concatenate((self._signs, signs))
         if self._asleep:
             self._listen()
