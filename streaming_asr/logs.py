@@ -76,10 +76,16 @@ def log_failure(to: logging.Logger, what: str, error: BaseException) -> None:
     to.error("%s failed with %s at\n%s", what, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what asyncio says of each write to a connection that just broke: as many lines as its client likes."""
+    return record.name != "asyncio" or record.msg != "socket.send() raised exception."
+
+
 def configure(level: str, form: Format) -> None:
     """Logs to stderr from `level` on; at ``debug`` it says what that does and does not write."""
     handler = logging.StreamHandler()
     handler.setFormatter(JsonFormatter() if form == "json" else TextFormatter())
+    handler.addFilter(_is_news)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     if level == "debug":
         logger.warning("debug: the kind and size of each message is written, never its audio or text")

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import logging
+import socket
 import sys
 from collections.abc import Iterator
 
@@ -62,6 +63,31 @@ def test_debug_says_what_it_writes_and_other_levels_say_nothing(
     assert capsys.readouterr().err == ""
     configure("debug", "json" if form == "json" else "text")
     assert "never its audio or text" in capsys.readouterr().err
+
+
+def test_writes_to_a_broken_connection_fill_no_log(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.transport.get_extra_info("socket").shutdown(socket.SHUT_WR)
+        for _ in range(100):
+            writer.write(b"pong")
+        logging.getLogger("asyncio").warning("something else")
+        writer.transport.abort()
+        answered.set()
+
+    async def test() -> None:
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
+            _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+            writer.write_eof()
+            await answered.wait()
+            writer.transport.abort()
+
+    answered = asyncio.Event()
+    configure("warning", "text")
+    asyncio.run(test())
+    told = capsys.readouterr().err
+    assert "something else" in told
+    assert "socket.send()" not in told
 
 
 def test_the_event_loops_own_errors_are_not_quoted(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
