@@ -102,7 +102,7 @@ class Lexicon:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[Any]]) -> Lexicon:
-        """What `to_arrays` gave; raises `KeyError` when an array is missing."""
+        """The lexicon of which `to_arrays` gave these; raises `KeyError` when one is missing."""
         lexicon = cls([])
         lexicon.words = arrays["words"].tobytes().decode().split("\n")
         lexicon.word_id = dict(zip(lexicon.words, range(len(lexicon.words)), strict=True))
@@ -111,7 +111,10 @@ class Lexicon:
         return lexicon
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
-        """The same as arrays, of which `from_arrays` makes it faster than `from_file` does of text."""
+        """words uint8 (UTF-8, a line each), pronunciation_word int32 [P], offsets int64 [P + 1], phones uint8.
+
+        `from_arrays` makes the lexicon of them faster than `from_file` does of text.
+        """
         return {
             "words": np.frombuffer("\n".join(self.words).encode(), np.uint8),
             "pronunciation_word": self.pronunciation_word,

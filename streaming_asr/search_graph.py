@@ -20,12 +20,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import platformdirs
 from numpy.typing import NDArray
+from safetensors.numpy import save
 
 from .compiled import DIGEST
 from .errors import InputError, ModelError
 from .lexicon import Lexicon, LexiconTree, TreeArrays
 from .manifest import LEXICON_FILE, LM_FILE, Manifest, read_manifest, read_verified
 from .ngram import NGram, NGramArrays
+from .tensor_file import read_tensors
+
+FORMAT, VERSION = "streaming_asr.search_graph", "1"  # of what is kept
 
 
 class SearchGraph(NamedTuple):
@@ -55,7 +59,7 @@ def read_graph(folder: Path) -> SearchGraph:
 def cache_path(folder: Path) -> Path:
     """Where the graph of a model folder is kept."""
     name = hashlib.sha256(os.fsencode(folder.resolve())).hexdigest()[:16]
-    return Path(platformdirs.user_cache_dir("streaming_asr", appauthor=False)) / f"graph-{name}.npz"
+    return Path(platformdirs.user_cache_dir("streaming_asr", appauthor=False)) / f"graph-{name}.safetensors"
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:
@@ -78,18 +82,20 @@ def _keep(path: Path, subject: str, graph: SearchGraph) -> None:
     """Writes what `_read_kept` reads, if there is a place for it; raises `OSError`."""
     if not path.is_absolute():
         return  # nobody's home is known
-    parts: dict[str, NDArray[Any]] = {"subject": np.array(subject), "vocabulary": np.array(graph.ngram.vocabulary)}
+    tensors: dict[str, NDArray[Any]] = {}
     for name, arrays in (
         ("lexicon", graph.lexicon.to_arrays()),
         ("tree", graph.tree.arrays._asdict()),
         ("ngram", graph.ngram.arrays._asdict()),
     ):
-        parts |= {f"{name}.{part}": array for part, array in arrays.items()}
+        tensors |= {f"{name}.{part}": array for part, array in arrays.items()}
+    metadata = {"format": FORMAT, "version": VERSION, "subject": subject, "vocabulary": graph.ngram.vocabulary}
+    content = save(tensors, metadata | {"sha256": _sha256(tensors)})
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part_name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.")  # so that two may write at once
     try:
         with os.fdopen(handle, "wb") as file:
-            np.savez(file, allow_pickle=False, **parts)
+            file.write(content)
         os.replace(part_name, path)
     except BaseException:
         os.unlink(part_name)
@@ -97,18 +103,28 @@ def _keep(path: Path, subject: str, graph: SearchGraph) -> None:
 
 
 def _read_kept(path: Path, subject: str) -> SearchGraph | None:
-    """None if there is nothing of this subject; the archive has a checksum of each array, which is checked."""
+    """None if nothing whole is there, or of another subject."""
     try:
-        with open(path, "rb") as content, np.load(content) as file:
-            if str(file["subject"]) != subject:
-                return None
-            lexicon = Lexicon.from_arrays(_part(file, "lexicon"))
-            tree = LexiconTree(TreeArrays(**_part(file, "tree")), lexicon.words)
-            ngram = NGram(NGramArrays(**_part(file, "ngram")), str(file["vocabulary"]))
-            return SearchGraph(lexicon, tree, ngram)
-    except Exception:  # whatever damage leads to
+        metadata, tensors = read_tensors(path, FORMAT, VERSION)
+    except ModelError:
         return None
+    if metadata.get("subject") != subject or metadata.get("sha256") != _sha256(tensors):
+        return None
+    lexicon = Lexicon.from_arrays(_part(tensors, "lexicon"))
+    tree = LexiconTree(TreeArrays(**_part(tensors, "tree")), lexicon.words)
+    ngram = NGram(NGramArrays(**_part(tensors, "ngram")), metadata["vocabulary"])
+    return SearchGraph(lexicon, tree, ngram)
 
 
-def _part(file: Mapping[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
-    return {key.partition(".")[2]: file[key] for key in file if key.startswith(f"{name}.")}
+def _sha256(tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Of names, types, shapes and contents, whatever their order: safetensors has no checksum of its own."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
+        digest.update(np.ascontiguousarray(tensor).data)
+    return digest.hexdigest()
+
+
+def _part(tensors: Mapping[str, NDArray[Any]], name: str) -> dict[str, NDArray[Any]]:
+    """Writable copies: numba would compile a second version for a read-only array."""
+    return {key.partition(".")[2]: np.array(tensors[key]) for key in tensors if key.startswith(f"{name}.")}
