@@ -11,10 +11,18 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
-from . import worker as worker_module
 from .messages import Event, StreamOptions
 from .watchdog import STALL_SECONDS, Watchdog
-from .worker import MAX_BACKLOG_SECONDS, MAX_BATCH, Callbacks, EngineRecognizer, Handle, StepReport, Worker
+from .worker import (
+    MAX_ABANDONED,
+    MAX_BACKLOG_SECONDS,
+    MAX_BATCH,
+    Callbacks,
+    EngineRecognizer,
+    Handle,
+    StepReport,
+    Worker,
+)
 from .worker_process import RemoteHandle, Usage, WorkerProcess, can_fork, give_back_free_memory
 
 MAX_WORKERS = 4  # by default
@@ -70,7 +78,7 @@ class Engine:
     def is_hopeless(self) -> bool:
         """Whether so many threads of this process stood still that only another one helps."""
         threads = sum(worker.num_abandoned for worker in self._workers if isinstance(worker, Worker))
-        return threads >= worker_module.MAX_ABANDONED
+        return threads >= MAX_ABANDONED
 
     @property
     def usage(self) -> Usage:

@@ -29,14 +29,23 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
-from . import worker as worker_module
 from .audio import SAMPLE_RATE, Samples
 from .channel import Channel
 from .logs import log_failure
 from .messages import Event, Final, Partial, Reason, StreamOptions
 from .proc import PROC, read_stat
 from .watchdog import Watchdog
-from .worker import MAX_REQUESTS, STOP_SECONDS, TELL_SAMPLES, Callbacks, EngineRecognizer, Handle, StepReport, Worker
+from .worker import (
+    MAX_ABANDONED,
+    MAX_REQUESTS,
+    STOP_SECONDS,
+    TELL_SAMPLES,
+    Callbacks,
+    EngineRecognizer,
+    Handle,
+    StepReport,
+    Worker,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -295,7 +304,7 @@ class WorkerProcess:
 
         To be called a few times a second. Raises `OSError` if none can be forked; the next call tries again.
         """
-        is_used_up = self._num_abandoned >= worker_module.MAX_ABANDONED
+        is_used_up = self._num_abandoned >= MAX_ABANDONED
         if self._channel is not None and (is_used_up or self._is_stalled()):
             self._lose("has too many threads that stand still" if is_used_up else "stood still")
             os.kill(self._pid, signal.SIGKILL)

@@ -18,8 +18,8 @@ from test_server import START, STOP, client, eventually, receive_all, receive_un
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
+from streaming_asr import engine as engine_module
 from streaming_asr import server as server_module
-from streaming_asr import worker as worker_module
 from streaming_asr.keys import add_key
 from streaming_asr.limits import Limits
 from streaming_asr.server import Server
@@ -170,7 +170,7 @@ def test_when_the_worker_fails_its_sessions_hear_of_it_and_others_go_on(
 
 def test_a_server_whose_workers_all_stand_still_asks_to_be_started_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test() -> None:
-        monkeypatch.setattr(worker_module, "MAX_ABANDONED", 1)
+        monkeypatch.setattr(engine_module, "MAX_ABANDONED", 1)
         recognizer = FakeRecognizer()
         async with serving(recognizer, stall_seconds=0.1) as server:
             assert await transcribe(server, words(1, 2, 3)) == ["w1 w2 w3"]

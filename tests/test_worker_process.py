@@ -18,7 +18,6 @@ import pytest
 from fakes import BROKEN, POISON, SECRET, STALL, FakeRecognizer, FakeStream, word, words
 from test_worker import Listener, eventually, run, samples
 
-from streaming_asr import worker as worker_module
 from streaming_asr import worker_process
 from streaming_asr.engine import Engine
 from streaming_asr.errors import InputError
@@ -268,7 +267,7 @@ def test_a_process_with_too_many_threads_that_stand_still_is_replaced(
             assert await late.stopped() == [("w2", "stop")]
             assert engine.num_abandoned == 0
 
-    monkeypatch.setattr(worker_module, "MAX_ABANDONED", 2)
+    monkeypatch.setattr(worker_process, "MAX_ABANDONED", 2)
     run(test)
     assert "has too many threads that stand still" in caplog.text
 
