@@ -77,7 +77,7 @@ class DecoderState:
 
     @property
     def block(self) -> NDArray[np.int32]:
-        """The stream's array; see the module's docstring."""
+        """The stream's array, int32; see `search_state`."""
         return self._block
 
     @block.setter

@@ -22,15 +22,6 @@ if TYPE_CHECKING:
 # would take minutes.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-
-@pytest.fixture(scope="session", autouse=True)
-def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What is kept of model folders, most of which are gone with the test, goes with the session."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-        yield
-
-
 DEMO = Path(__file__).parents[1] / "examples" / "demo.wav"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 SINK = "mic"
@@ -39,6 +30,14 @@ NEEDED = {
     "pactl": "pulseaudio-utils",
     "paplay": "pulseaudio-utils",
 }  # program: Debian package
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What is kept of model folders, most of which are gone with the test, goes with the session."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 def pytest_collection_finish() -> None:

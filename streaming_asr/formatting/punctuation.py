@@ -25,7 +25,7 @@ FORMAT = "streaming_asr.punctuation"
 VERSION = "1"
 NUM_ENDINGS = 2048
 ENDING_LETTERS = 3
-LENGTHS = 16  # words are read at a multiple of so many: oneDNN keeps 0.8 MB of code for each length it ever met
+WORDS_AT_ONCE = 16  # words are read at a multiple of so many: oneDNN keeps 0.8 MB of code for each length it ever met
 EMBEDDING_DEVIATION = 0.1  # before training: small, so that what is rarely seen says little
 _LARGEST_CODE = 127  # of 8 bits with a sign
 
@@ -64,7 +64,7 @@ def _read_one_way(lstm: nn.LSTM, direction: str, inputs: Tensor) -> Tensor:
     weights: list[Tensor] = [lstm.get_parameter(f"{name}_{direction}") for name in names]
     start = inputs.new_zeros(1, len(inputs), lstm.hidden_size)
     num_words = inputs.shape[1]
-    filled = nn.functional.pad(inputs, (0, 0, 0, -num_words % LENGTHS))
+    filled = nn.functional.pad(inputs, (0, 0, 0, -num_words % WORDS_AT_ONCE))
     outputs: Tensor = torch.lstm(filled, (start, start), weights, True, 1, 0.0, False, False, True)[0]
     return outputs[:, :num_words]
 
