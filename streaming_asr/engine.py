@@ -70,11 +70,6 @@ class Engine:
         return sum(worker.num_streams for worker in self._workers)
 
     @property
-    def num_abandoned(self) -> int:
-        """Threads that stood still and have not come back."""
-        return sum(worker.num_abandoned for worker in self._workers)
-
-    @property
     def is_hopeless(self) -> bool:
         """Whether so many threads of this process stood still that only another one helps."""
         threads = sum(worker.num_abandoned for worker in self._workers if isinstance(worker, Worker))

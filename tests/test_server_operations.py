@@ -15,6 +15,7 @@ import pytest
 from fakes import DEATH, SECRET, STALL, FakeRecognizer, word, words
 from prometheus_client.parser import text_string_to_metric_families
 from test_server import START, STOP, client, eventually, receive_all, receive_until, run, serving, transcribe
+from test_worker import num_abandoned
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -162,7 +163,7 @@ def test_when_the_worker_fails_its_sessions_hear_of_it_and_others_go_on(
                 assert (await get(server, "/readyz"))[0] == 200
                 assert (await metrics(server))["streaming_asr_worker_restarts_total",] == 1
             recognizer.released.set()
-            await eventually(lambda: server._engine.num_abandoned == 0)
+            await eventually(lambda: num_abandoned(server._engine) == 0)
 
     monkeypatch.setattr(server_module, "UNREADY_SECONDS", 1.0)
     run(test)
@@ -180,7 +181,7 @@ def test_a_server_whose_workers_all_stand_still_asks_to_be_started_anew(monkeypa
                 assert (await receive_all(bad))[1] == 1011
             assert (await get(server, "/healthz"))[0] == (await get(server, "/readyz"))[0] == 503
             recognizer.released.set()
-            await eventually(lambda: server._engine.num_abandoned == 0)
+            await eventually(lambda: num_abandoned(server._engine) == 0)
 
     run(test)
 

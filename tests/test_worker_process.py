@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fakes import BROKEN, POISON, SECRET, STALL, FakeRecognizer, FakeStream, word, words
-from test_worker import Listener, eventually, run, samples
+from test_worker import Listener, eventually, num_abandoned, run, samples
 
 from streaming_asr import worker_process
 from streaming_asr.engine import Engine
@@ -238,7 +238,7 @@ def test_a_thread_that_stands_still_is_replaced_in_its_process_and_other_streams
             good.handle.flush("stop")
             assert await good.stopped() == [("w1 w2", "stop")]
             assert pid_of(engine._workers[0]) == pid
-            assert (engine.num_streams, engine.num_abandoned) == (1, 1)
+            assert (engine.num_streams, num_abandoned(engine)) == (1, 1)
 
     run(test)
 
@@ -265,7 +265,7 @@ def test_a_process_with_too_many_threads_that_stand_still_is_replaced(
             late.handle.push(samples(word(2)))
             late.handle.flush("stop")
             assert await late.stopped() == [("w2", "stop")]
-            assert engine.num_abandoned == 0
+            assert num_abandoned(engine) == 0
 
     monkeypatch.setattr(worker_process, "MAX_ABANDONED", 2)
     run(test)
