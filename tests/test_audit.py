@@ -25,7 +25,7 @@ def report(*packages: dict[str, Any]) -> str:
 def test_a_vulnerability_fails_and_says_what_to_take_instead() -> None:
     assert audit.judge(report(CLEAN, VULNERABLE), "Found 1 known vulnerability") == (
         1,
-        ["vulnerable: numpy 1.26.0: PYSEC-1, fixed in 1.26.1", "2 packages audited, 1 vulnerable"],
+        ["vulnerable: numpy 1.26.0: PYSEC-1, fixed in 1.26.1", "2 packages audited, 1 with advisories"],
     )
 
 
@@ -39,12 +39,26 @@ def test_one_without_a_fixed_version_fails_too() -> None:
     vulnerable = VULNERABLE | {"vulns": [{"id": "PYSEC-2", "fix_versions": []}]}
     assert audit.judge(report(vulnerable), "") == (
         1,
-        ["vulnerable: numpy 1.26.0: PYSEC-2, fixed in no version", "1 packages audited, 1 vulnerable"],
+        ["vulnerable: numpy 1.26.0: PYSEC-2, fixed in no version", "1 packages audited, 1 with advisories"],
     )
 
 
+def test_one_that_is_accepted_is_printed_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "ACCEPTED", {"CVE-1": "nothing here reads"})
+    known = VULNERABLE | {"vulns": [{"id": "PYSEC-1", "fix_versions": ["1.26.1"], "aliases": ["CVE-1"]}]}
+    line = "accepted: numpy 1.26.0: PYSEC-1, fixed in 1.26.1 (nothing here reads)"
+    assert audit.judge(report(known), "") == (0, [line, "1 packages audited, 1 with advisories"])
+    other = {"id": "PYSEC-2", "fix_versions": [], "aliases": ["CVE-2"]}
+    code, lines = audit.judge(report(known, VULNERABLE | {"vulns": [other]}), "")
+    assert code == 1
+    assert lines[:2] == [line, "vulnerable: numpy 1.26.0: PYSEC-2, fixed in no version"]
+
+
 def test_all_that_were_asked_about_may_be_clean() -> None:
-    assert audit.judge(report(CLEAN), "No known vulnerabilities found") == (0, ["1 packages audited, 0 vulnerable"])
+    assert audit.judge(report(CLEAN), "No known vulnerabilities found") == (
+        0,
+        ["1 packages audited, 0 with advisories"],
+    )
 
 
 def test_a_source_that_knows_nothing_has_not_audited_anything() -> None:
@@ -72,7 +86,7 @@ def test_what_is_audited_is_what_the_server_and_the_client_run_with() -> None:
     ("prints", "ends_with", "code", "says"),
     [
         (report(VULNERABLE), 1, 1, "vulnerable: numpy"),
-        (report(CLEAN), 0, 0, "1 packages audited, 0 vulnerable"),
+        (report(CLEAN), 0, 0, "1 packages audited, 0 with advisories"),
         (report(UNKNOWN), 0, 0, "not audited: "),
         ("", 1, 0, "not audited: no route"),
         ("", 2, 2, ""),
@@ -121,6 +135,8 @@ def test_a_source_that_never_answers_has_not_audited_anything(
         ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1.3.1"}]}]}, True),
         ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "1.3"}, {"last_affected": "1.3"}]}]}, True),
         ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "1.10"}]}]}, False),
+        ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"last_affected": "1.3-cu12"}]}]}, True),
+        ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"last_affected": "1.2-NA"}]}]}, False),
         (
             {"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "1"}, {"introduced": "1.2"}]}]},
             True,
@@ -146,6 +162,15 @@ def test_a_copy_of_the_advisories_can_be_asked(tmp_path: Path) -> None:
     assert audit.look_up(tmp_path, {"rich": "1.0", "jinja2": "2.0", "numpy": "2.0"}) == (
         1,
         ["vulnerable: jinja2 2.0: PYSEC-2", "3 packages looked up, 3 advisories about them, 1 apply"],
+    )
+
+
+def test_an_accepted_one_of_a_copy_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit, "ACCEPTED", {"CVE-1": "nothing here reads"})
+    write_advisory(tmp_path, "rich", "PYSEC-1", aliases=["CVE-1"])
+    assert audit.look_up(tmp_path, {"rich": "2.0"}) == (
+        0,
+        ["accepted: rich 2.0: PYSEC-1 (nothing here reads)", "1 packages looked up, 1 advisories about them, 1 apply"],
     )
 
 
