@@ -26,7 +26,8 @@ from streaming_asr_client import Done, Event, Final, connect
 from streaming_asr.audio import SAMPLE_RATE, Samples
 from streaming_asr.limits import Limits
 from streaming_asr.recordings import read_samples
-from streaming_asr.server import ServerOptions, serve
+from streaming_asr.server import serve
+from streaming_asr.server_options import ServerOptions
 from streaming_asr.worker import EngineRecognizer
 from tests.fakes import FakeRecognizer, FakeStream, words
 
@@ -55,11 +56,8 @@ class ForgetfulRecognizer(FakeRecognizer):
 def _serve(is_real: bool, announce: Connection) -> None:
     recognizer: EngineRecognizer = ForgetfulRecognizer()
     if is_real:
-        import torch
-
         from streaming_asr.recognizer import Recognizer
 
-        torch.set_num_threads(1)  # as the server does
         recognizer = Recognizer.load()
     options = ServerOptions(
         port=0,

@@ -331,7 +331,8 @@ def _load(options: argparse.Namespace) -> Recognizer:
 
 
 def _serve(options: argparse.Namespace) -> int:
-    from .server import ServerOptions, run_server
+    from .server import run_server
+    from .server_options import ServerOptions
 
     return run_server(
         lambda: _load(options),

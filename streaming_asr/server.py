@@ -1,4 +1,4 @@
-"""Owns the server: where it listens, who comes in, and the sessions of all clients from start to shutdown.
+"""Owns the server: who comes in, and the sessions of all clients from start to shutdown.
 
 One client is `conversation`'s business, everything slow `engine`'s. What clients send and what they are told is never
 logged. Whatever one client does, the others notice nothing: each has its own bounded queues, and whoever fills one
@@ -9,25 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import functools
 import gc
 import logging
 import math
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass, field
+from collections.abc import Callable
+from dataclasses import astuple
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 
-from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection
-from websockets.asyncio.server import serve as serve_websockets
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
-from websockets.typing import Subprotocol
 
 from . import __version__, messages
 from .access import is_loopback
@@ -38,119 +33,35 @@ from .errors import ClientError, InputError
 from .gate import Gate, Visitor, http_headers, http_status
 from .journal import Journal
 from .keys import KeyRing
-from .limits import Limits, Lobby
+from .limits import Lobby
 from .logs import Format, configure, log_failure, log_loop_error
 from .metrics import CONTENT_TYPE, Metrics
 from .origins import Origins
 from .page import Page
+from .ports import CLOSE_SECONDS, PATHS, Ports
 from .protocols.adapter import Adapter, Frame
-from .protocols.deepgram import DeepgramAdapter
 from .protocols.native import NativeAdapter
-from .protocols.openai_realtime import OpenAIAdapter
 from .protocols.sherpa_onnx import SherpaOnnxAdapter
 from .protocols.vosk import VoskAdapter
 from .protocols.wyoming import WyomingAdapter
+from .server_options import ServerOptions
 from .session import ModelInfo, Snapshot, parse_message
 from .state import StateFolder
-from .tcp import BUFFERED_BYTES, TcpConnection
+from .tcp import TcpConnection
 from .tls import ServerTls
 from .waiting import Waiting
-from .watchdog import STALL_SECONDS
 from .websocket import Connection, WebSocketConnection
-from .worker import MAX_BACKLOG_SECONDS, MAX_BATCH, EngineRecognizer, StepReport
+from .worker import MAX_BATCH, EngineRecognizer, StepReport
 
 logger = logging.getLogger(__name__)
-# At debug level websockets writes frames out; this keeps it from doing so whatever the root logger's level is.
-_wire_logger = logging.getLogger(f"{__name__}.wire")
-_wire_logger.setLevel(logging.WARNING)
 
-PATHS: dict[str, type[Adapter]] = {
-    "/v1/stream": NativeAdapter,
-    "/vosk": VoskAdapter,
-    "/v1/listen": DeepgramAdapter,
-    "/v1/realtime": OpenAIAdapter,
-}
 HEALTH_PATH, READY_PATH, METRICS_PATH = "/healthz", "/readyz", "/metrics"
 HTTP_METHODS = ("GET", "HEAD")
-MAX_QUEUED_FRAMES = 8  # received and not yet looked at, a session
-CLOSE_SECONDS = 5.0  # for a client to answer a close
 HOUSEKEEPING_SECONDS = 0.25  # between two looks at the worker and the key file
 LATE = "the sessions that are open are served late already"
 UNREADY_SECONDS = 10.0  # after the worker was replaced
 FLUSH_SECONDS = 5.0  # for the last finals, after the time that sessions had to end by themselves
 SWITCH_SECONDS = 0.0001  # between threads: a worker waits as long for the lock after each compiled call; default 5 ms
-MAX_PORT = 65535
-
-
-@dataclass(frozen=True)
-class ServerOptions:
-    """Where to listen and what to allow."""
-
-    host: str = "127.0.0.1"
-    port: int = 8765  # 0 picks a free one
-    max_sessions: int | None = None  # None: as many as were measured at start to be carried within the promise
-    max_latency_seconds: float = 0.3  # the promise: for a step to end after its audio came
-    workers: int | None = None  # that recognize; None: one a core, 4 at most
-    max_batch: int | None = None  # streams in a step; None: 64 at most, and as many as was measured to keep the promise
-    calibration: Path | None = None  # file that keeps what is measured at start; None: measured each time
-    max_backlog_seconds: float = MAX_BACKLOG_SECONDS  # audio of one session that waits, before it is read no further
-    stall_seconds: float = STALL_SECONDS  # from which the recognizer is taken to stand still, and restarted
-    limits: Limits = field(default_factory=Limits)  # of one client
-    drain_seconds: float = 10.0  # at shutdown, for sessions to end by themselves
-    resume_seconds: float = 60.0  # that a session waits for its client, if that asked for it; 0: none does
-    allow_origins: tuple[str, ...] = ()  # web pages from elsewhere that may connect; "*" for all
-    vosk_port: int | None = None  # its clients by convention ask for no path; None keeps it closed
-    sherpa_port: int | None = None  # the same
-    wyoming_port: int | None = None  # plain TCP, without keys or TLS: its clients know neither; None keeps it closed
-    keys: Path | None = None  # key file; None asks nobody for a key
-    insecure: bool = False  # whether anybody may come in from beyond this machine
-    tls_certificate: Path | None = None  # PEM
-    journal: Path | None = None  # folder for finals, each on disk before it is sent; None: nothing is kept
-    state_dir: Path | None = None  # folder for open sessions, so that they outlive a restart; None: nothing is kept
-    tls_key: Path | None = None  # PEM; None: in the certificate's file
-
-    def __post_init__(self) -> None:
-        self.limits.validate()
-        for port in (self.port, self.vosk_port, self.sherpa_port, self.wyoming_port):
-            if port is not None and not 0 <= port <= MAX_PORT:
-                raise InputError(f"a port must be 0 to {MAX_PORT}, not {port}")
-        for name in ("drain_seconds", "resume_seconds"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise InputError(f"{name} must be 0 or more, not {getattr(self, name)}")
-        if not self.max_latency_seconds > 0:
-            raise InputError("the latency promised must be above 0")
-        if self.workers is not None and self.workers < 1:
-            raise InputError("there must be at least one worker")
-        if self.max_batch is not None and self.max_batch < 1:
-            raise InputError("a step must move at least one stream on")
-        if self.max_sessions is not None and self.max_sessions < 0:
-            raise InputError("max_sessions must not be negative")
-        if not (self.insecure or self.keys is not None or is_loopback(self.host)):
-            raise InputError(
-                f"anybody who reaches {self.host or 'any address'} could come in: give a key file "
-                "(`streaming-asr keys add`), or say that they may (`--insecure`)"
-            )
-        is_guarded = self.keys is not None or self.tls_certificate is not None or not is_loopback(self.host)
-        if self.wyoming_port is not None and is_guarded and not self.insecure:
-            raise InputError(
-                "Wyoming's clients know neither keys nor TLS: leave its port closed, or say that anybody who reaches "
-                "it may come in (`--insecure`)"
-            )
-        if self.tls_key is not None and self.tls_certificate is None:
-            raise InputError("a TLS key needs its certificate")
-
-
-def _select_subprotocol(
-    adapter: type[Adapter] | None, connection: ServerConnection, offered: Sequence[Subprotocol]
-) -> Subprotocol | None:
-    """Browsers carry keys in further subprotocols, and want to hear the one that is none."""
-    if adapter is None and connection.request is not None:
-        adapter = PATHS.get(split_target(connection.request)[0])
-    known = adapter.subprotocols if adapter is not None else ()
-    return next((subprotocol for subprotocol in offered if subprotocol in known), None)
-
-
-# --- all clients ---------------------------------------------------------------------------------------------------
 
 
 class Server:
@@ -190,9 +101,6 @@ class Server:
         self._unready_until = -math.inf
         self._draining = False
         self._conversations: dict[Conversation, asyncio.Task[Any]] = {}
-        self._servers: dict[
-            str, WebSocketServer | asyncio.Server
-        ] = {}  # by the protocol's name; "native" is the address with paths
         self._welcomes: set[asyncio.Task[Any]] = set()  # of clients on plain TCP
         self._keys = KeyRing(options.keys, time.monotonic) if options.keys is not None else None
         self._journal = Journal(options.journal) if options.journal is not None else None
@@ -203,24 +111,13 @@ class Server:
         self._returning: Lobby[Connection] = Lobby(options.limits.max_handshakes)  # beyond the limits
         certificate = options.tls_certificate
         self._tls = ServerTls(certificate, options.tls_key) if certificate is not None else None
+        self.ports = Ports(options.host, options.limits, self._tls, self._lobby)
         self._housekeeping: asyncio.Task[None] | None = None
 
     @property
     def url(self) -> str:
         """Where it listens, ``ws://HOST:PORT``, or ``wss``."""
-        return self.url_of(NativeAdapter.name)
-
-    @property
-    def protocols(self) -> list[str]:
-        """Those that have a port of their own, and first the one whose port is everybody's."""
-        return list(self._servers)
-
-    def url_of(self, protocol: str) -> str:
-        """Where the port of this protocol's own listens."""
-        host = f"[{self._options.host}]" if ":" in self._options.host else self._options.host
-        server = self._servers[protocol]
-        scheme = "tcp" if isinstance(server, asyncio.Server) else "ws" if self._tls is None else "wss"
-        return f"{scheme}://{host}:{next(iter(server.sockets)).getsockname()[1]}"
+        return self.ports.url_of(NativeAdapter.name)
 
     @property
     def num_sessions(self) -> int:
@@ -260,22 +157,22 @@ class Server:
 
     async def start(self) -> None:
         """Listens. Raises `InputError` when an address cannot be used."""
-        options = self._options
+        options, ports = self._options, self.ports
         try:
-            await self._listen(options.port, None)
+            await ports.open(options.port, None, self._converse, self._answer_request)
             if options.vosk_port is not None:
-                await self._listen(options.vosk_port, VoskAdapter)
+                await ports.open(options.vosk_port, VoskAdapter, self._converse, self._answer_request)
             if options.sherpa_port is not None:
-                await self._listen(options.sherpa_port, SherpaOnnxAdapter)
+                await ports.open(options.sherpa_port, SherpaOnnxAdapter, self._converse, self._answer_request)
             if options.wyoming_port is not None:
-                await self._listen_tcp(options.wyoming_port, WyomingAdapter)
+                await ports.open_tcp(options.wyoming_port, WyomingAdapter, self._welcome)
         except InputError:
-            self._stop_listening()
+            ports.stop_listening()
             raise
         try:
             self._engine.start()
         except OSError as error:
-            self._stop_listening()
+            self.ports.stop_listening()
             await self._engine.stop()  # those that were
             raise InputError(f"cannot start a worker: {error.strerror or error}") from error
         if self._keys is not None and self._tls is None and not is_loopback(options.host):
@@ -338,65 +235,13 @@ class Server:
         self._waiting.leave(resume.session_id)
         return found
 
-    async def _listen(self, port: int, adapter: type[Adapter] | None) -> None:
-        """On this port every path leads to `adapter`; `None`: as `PATHS` says."""
-        options, limits = self._options, self._options.limits
-        answer_request = self._answer_request
-        try:
-            server = await serve_websockets(
-                functools.partial(self._converse, adapter=adapter),
-                options.host,
-                port,
-                process_request=lambda connection, request: answer_request(connection, request, adapter),
-                select_subprotocol=functools.partial(_select_subprotocol, adapter),
-                create_connection=functools.partial(  # type: ignore[arg-type]  # a factory is all that it needs
-                    WebSocketConnection,
-                    lobby=self._lobby,
-                    limits=limits,
-                    tls=self._tls.context if self._tls is not None else None,
-                ),
-                compression=None,  # audio does not compress, and a small frame could become a huge one
-                max_size=limits.max_frame_bytes,
-                max_queue=MAX_QUEUED_FRAMES,
-                # Pings go out to keep routers awake. Their answers queue behind audio that the server has not read
-                # yet, so that a late one proves nothing: sessions time out by the clock of `Session.deadline`.
-                ping_timeout=None,
-                open_timeout=limits.handshake_timeout_seconds,
-                close_timeout=CLOSE_SECONDS,
-                server_header=None,
-                logger=_wire_logger,
-            )
-        except OSError as error:
-            raise self._cannot_listen(port, error) from error
-        self._servers[(adapter or NativeAdapter).name] = server
-
-    async def _listen_tcp(self, port: int, adapter: type[Adapter]) -> None:
-        """On this port clients speak `adapter`'s protocol without WebSocket around it."""
-        try:
-            server = await asyncio.start_server(
-                functools.partial(self._welcome, adapter), self._options.host, port, limit=BUFFERED_BYTES
-            )
-        except OSError as error:
-            raise self._cannot_listen(port, error) from error
-        self._servers[adapter.name] = server
-
-    def _cannot_listen(self, port: int, error: OSError) -> InputError:
-        return InputError(f"cannot listen on {self._options.host}:{port}: {error.strerror or error}")
-
-    def _stop_listening(self) -> None:
-        for server in self._servers.values():
-            if isinstance(server, asyncio.Server):
-                server.close()
-            else:
-                server.close(close_connections=False)
-
     async def drain(self, hurry: asyncio.Event | None = None) -> None:
         """Stops listening, lets open sessions end for a bounded time, settles the others, frees everything.
 
         `hurry` cuts the first wait short.
         """
         self._draining = True
-        self._stop_listening()
+        self.ports.stop_listening()
         for conversation in list(self._conversations):
             if conversation.is_waiting_for_start:
                 conversation.go_away()
@@ -417,8 +262,7 @@ class Server:
             await asyncio.wait(self._welcomes)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(1.0):  # what is left is in the middle of a handshake
-                for server in self._servers.values():
-                    await server.wait_closed()
+                await self.ports.wait_closed()
         if self._housekeeping is not None:
             self._housekeeping.cancel()
             await asyncio.wait([self._housekeeping])
@@ -681,7 +525,9 @@ def run_server(
         def announce(server: Server) -> None:
             asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload)
             others = [
-                f"also {name} on {server.url_of(name)}" for name in server.protocols if name != NativeAdapter.name
+                f"also {name} on {server.ports.url_of(name)}"
+                for name in server.ports.protocols
+                if name != NativeAdapter.name
             ]
             print("\n".join([f"listening on {server.url}", *others]), flush=True)
 

@@ -219,7 +219,8 @@ def test_a_housekeeping_that_fails_is_told_once_and_goes_on(
 SERVE = """
 import sys
 from fakes import FakeRecognizer
-from streaming_asr.server import ServerOptions, run_server
+from streaming_asr.server import run_server
+from streaming_asr.server_options import ServerOptions
 sys.exit(run_server(FakeRecognizer, ServerOptions(port=0, drain_seconds=0), sys.argv[1], sys.argv[2]))
 """
 

@@ -10,7 +10,8 @@ from test_server import run, serving
 from benchmarks import restarts
 from benchmarks.restarts import Restart, is_whole, speech
 from benchmarks.soak import BYTES_PER_SECOND, Told, play
-from streaming_asr.server import Server, ServerOptions
+from streaming_asr.server import Server
+from streaming_asr.server_options import ServerOptions
 
 TOLD: Told = (((0, "w1 w2"), (1, "w3")), 0.4)
 

@@ -59,7 +59,7 @@ def test_the_official_client_prints_the_words_and_ends(tmp_path: Path) -> None:
 
     async def test() -> None:
         async with serving(sherpa_port=0) as server:
-            port = server.url_of("sherpa-onnx").rsplit(":", 1)[1]
+            port = server.ports.url_of("sherpa-onnx").rsplit(":", 1)[1]
             options = (f"--server-port={port}", "--seconds-per-message=0.01", str(recording))
             pipe = asyncio.subprocess.PIPE
             client = await asyncio.create_subprocess_exec(program, *options, stdout=pipe, stderr=pipe)

@@ -169,9 +169,9 @@ def test_clients_in_lock_step_get_each_word_with_its_frame() -> None:
 
     async def test() -> None:
         async with serving(vosk_port=0) as server:
-            for url in (server.url + "/vosk", server.url_of("vosk"), server.url_of("vosk") + "/any/path"):
+            for url in (server.url + "/vosk", server.ports.url_of("vosk"), server.ports.url_of("vosk") + "/any/path"):
                 assert await lock_step_asyncio(url, SPEECH) == expected
-            assert await asyncio.to_thread(lock_step, server.url_of("vosk"), SPEECH) == expected
+            assert await asyncio.to_thread(lock_step, server.ports.url_of("vosk"), SPEECH) == expected
 
     run(test)
 

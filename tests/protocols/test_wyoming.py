@@ -21,11 +21,11 @@ from wyoming.event import Event
 from wyoming.info import Describe, Info
 from wyoming.ping import Ping, Pong
 
-from streaming_asr.errors import ClientError, InputError
+from streaming_asr.errors import ClientError
 from streaming_asr.limits import Limits
 from streaming_asr.protocols.adapter import Output, Write
 from streaming_asr.protocols.wyoming import EventReader, WyomingAdapter, WyomingEvent
-from streaming_asr.server import Server, ServerOptions
+from streaming_asr.server import Server
 from streaming_asr.session import Close, Flush, Push
 
 FORMAT = {"rate": 16000, "width": 2, "channels": 1}
@@ -208,7 +208,7 @@ def test_no_bytes_make_the_adapter_raise(chunks: list[bytes]) -> None:
 
 
 def official(server: Server) -> AsyncTcpClient:
-    client = AsyncTcpClient.from_uri(server.url_of("wyoming"))
+    client = AsyncTcpClient.from_uri(server.ports.url_of("wyoming"))
     assert isinstance(client, AsyncTcpClient)
     return client
 
@@ -287,7 +287,9 @@ def test_a_flood_of_events_is_slowed_down_and_taken_in_turns_with_others(monkeyp
     async def test() -> None:
         limits = Limits(max_messages_per_second=500)
         async with serving(wyoming_port=0, limits=limits) as server:
-            reader, writer = await asyncio.open_connection(*server.url_of("wyoming").removeprefix("tcp://").split(":"))
+            reader, writer = await asyncio.open_connection(
+                *server.ports.url_of("wyoming").removeprefix("tcp://").split(":")
+            )
             writer.write(800 * b'{"type":"ping"}\n')
             answers, num_pongs = EventReader(1000, 1000), 0
             while num_pongs < 800:
@@ -304,7 +306,9 @@ def test_who_has_said_all_may_end_that_direction_and_is_told_the_transcript() ->
     async def test() -> None:
         recognizer = FakeRecognizer()
         async with serving(recognizer, wyoming_port=0) as server:
-            reader, writer = await asyncio.open_connection(*server.url_of("wyoming").removeprefix("tcp://").split(":"))
+            reader, writer = await asyncio.open_connection(
+                *server.ports.url_of("wyoming").removeprefix("tcp://").split(":")
+            )
             recognizer.gate.clear()
             writer.write(event("audio-chunk", words(1, 2), **FORMAT) + event("audio-stop"))
             writer.write_eof()
@@ -336,7 +340,7 @@ def test_a_client_that_vanishes_leaves_nothing() -> None:
     async def test() -> None:
         recognizer = FakeRecognizer()
         async with serving(recognizer, wyoming_port=0) as server:
-            host, port = server.url_of("wyoming").removeprefix("tcp://").split(":")
+            host, port = server.ports.url_of("wyoming").removeprefix("tcp://").split(":")
             with socket.create_connection((host, int(port))) as broken:
                 broken.sendall(event("audio-start", **FORMAT))
                 await eventually(lambda: recognizer.open_streams == 1)
@@ -361,10 +365,3 @@ def test_a_shutdown_settles_what_was_said() -> None:
             await draining
 
     run(test)
-
-
-@pytest.mark.parametrize("options", [{"host": "0.0.0.0"}, {"host": "0.0.0.0", "keys": "k"}, {"keys": "k"}])
-def test_its_port_needs_leave_where_others_ask_for_keys(options: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="--insecure"):
-        ServerOptions(wyoming_port=0, **options)
-    ServerOptions(wyoming_port=0, insecure=True, **options)

@@ -10,7 +10,8 @@ from fakes import FakeRecognizer, FakeStream
 
 from streaming_asr.audio import Samples
 from streaming_asr.messages import Event, Partial, StreamOptions
-from streaming_asr.server import Server, ServerOptions
+from streaming_asr.server import Server
+from streaming_asr.server_options import ServerOptions
 
 
 class _Stream(FakeStream):
