@@ -56,8 +56,11 @@ class ForgetfulRecognizer(FakeRecognizer):
 def _serve(is_real: bool, announce: Connection) -> None:
     recognizer: EngineRecognizer = ForgetfulRecognizer()
     if is_real:
+        import torch
+
         from streaming_asr.recognizer import Recognizer
 
+        torch.set_num_threads(1)  # as the server does
         recognizer = Recognizer.load()
     options = ServerOptions(
         port=0,
