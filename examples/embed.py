@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import numpy as np
+import torch
 
 from streaming_asr.messages import Final, Partial
 from streaming_asr.recognizer import Recognizer, Stream
@@ -40,6 +41,7 @@ def finals(stream: Stream, sound: Iterable[np.ndarray]) -> Iterator[str]:
 
 def main() -> None:
     """Until the input ends."""
+    torch.set_num_threads(1)  # its products are small: several threads would wait for each other
     recognizer = Recognizer.load()  # the model that ships
     for text in finals(recognizer.stream(), blocks(sys.stdin.buffer)):
         print(text, flush=True)
