@@ -15,8 +15,7 @@ last frame was label c, and ``K[b, c]``, the last frame was blank after c; b is 
 Both recursions are rescaled at each frame. The gradient is the difference of label posteriors, so the recursions are
 run outside autograd.
 
-Beside it: consistency (CR-CTC, Yao et al., arXiv 2410.05101), what two views of a recording are told apart by, and what
-a teacher's outputs differ by.
+Beside it: consistency (CR-CTC, Yao et al., arXiv 2410.05101), what two views of a recording are told apart by.
 """
 
 from __future__ import annotations
@@ -155,21 +154,16 @@ def ctc_crf_loss(
     return loss
 
 
-def divergence(student: Tensor, teacher: Tensor, lengths: Tensor) -> Tensor:
-    """Kullback-Leibler divergence of log-probabilities from those of a teacher, summed over all frames, float32 [].
-
-    student, teacher: float32 [B, T, V], the latter without a gradient; lengths: int64 [B].
-    """
-    inside = torch.arange(student.shape[1], device=student.device) < lengths[:, None]  # [B, T]
-    each = functional.kl_div(student, teacher.detach(), reduction="none", log_target=True).sum(-1)  # [B, T]
-    return torch.where(inside, each, 0.0).sum()
-
-
 def consistency_loss(log_probs: Tensor, lengths: Tensor) -> Tensor:
     """How far the outputs for two views of the same recordings are from each other, each taken as the other's target.
 
     log_probs: float32 [2 B, T, V], the first views before the second ones, row for row; lengths: int64 [2 B].
-    Returns the `divergence` both ways, float32 [].
+    Returns the Kullback-Leibler divergence both ways, summed over all frames, float32 [].
     """
     one, other = log_probs.chunk(2)
-    return divergence(one, other, lengths[: len(one)]) + divergence(other, one, lengths[: len(one)])
+    inside = torch.arange(one.shape[1], device=one.device) < lengths[: len(one), None]  # [B, T]
+    total = log_probs.new_zeros(())
+    for student, teacher in ((one, other.detach()), (other, one.detach())):
+        divergence = functional.kl_div(student, teacher, reduction="none", log_target=True).sum(-1)  # [B, T]
+        total = total + torch.where(inside, divergence, 0.0).sum()
+    return total

@@ -130,7 +130,7 @@ def augment(
         x = _stretch(x, tempo)
     if policy.warp:
         x = _warp(x, 1 + rng.uniform(-policy.warp, policy.warp))
-    if policy.gain or policy.tilt:
+    if policy.gain or policy.quieter or policy.tilt:
         slope = rng.uniform(-policy.tilt, policy.tilt) * np.linspace(-1, 1, NUM_MEL_BINS, dtype=np.float32)
         x = np.maximum(x + _levels(len(x), policy, rng)[:, None] + slope, 0.0).astype(np.float32)
     for _ in range(policy.frequency_masks):

@@ -11,7 +11,6 @@ import itertools
 import json
 import logging
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -130,18 +129,17 @@ class DataSet:
     def batch(
         self,
         indices: list[int],
-        policies: Sequence[Augmentation],
+        policy: Augmentation,
         mean: NDArray[np.float32],
         rng: np.random.Generator,
+        num_views: int = 1,
     ) -> Batch:
-        """Loads and augments the given recordings, each once by each policy: at one pace and spliced alike, by the last
-        one, otherwise independently.
-        """
-        views: list[list[tuple[NDArray[np.float32], list[int]]]] = [[] for _ in policies]
+        """Loads and augments the given recordings, each ``num_views`` times: at one pace, otherwise independently."""
+        views: list[list[tuple[NDArray[np.float32], list[int]]]] = [[] for _ in range(num_views)]
         for index in indices:
-            is_spliced = index in self.cuts and rng.random() < policies[-1].spliced
-            splice_seed, tempo = rng.integers(2**63), draw_tempo(policies[-1], rng)
-            for view, policy in zip(views, policies, strict=True):
+            is_spliced = index in self.cuts and rng.random() < policy.spliced
+            splice_seed, tempo = rng.integers(2**63), draw_tempo(policy, rng)
+            for view in views:
                 source = self.features
                 if self.distorted is not None and rng.random() < policy.distorted:
                     source = self.distorted
@@ -170,7 +168,7 @@ class DataSet:
             torch.tensor(lengths),
             torch.from_numpy(padded),
             torch.tensor([len(t) for t in targets]),
-            len(policies),
+            num_views,
         )
 
     def _spliced(

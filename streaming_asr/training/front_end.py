@@ -37,7 +37,7 @@ def with_convolutions(
     for step in range(STEPS):
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * min((step + 1) / WARMUP_STEPS, 1 - step / STEPS)
-        frames = data.batch(rng.choice(data.indices, RECORDINGS).tolist(), (policy,), mean, rng).frames
+        frames = data.batch(rng.choice(data.indices, RECORDINGS).tolist(), policy, mean, rng).frames
         windows = model.windows(frames, model.initial_state(len(frames)))[0].flatten(0, 1)
         windows = windows[torch.randperm(len(windows))[:WINDOWS]]
         with torch.no_grad():

@@ -1,9 +1,8 @@
 """Owns the training loop of the acoustic model: one process or several under ``torchrun``, CPU or CUDA.
 
 Plain CTC warms up, then CTC-CRF trains to the end, on request with two views of each recording that are to be told
-alike; or a model learns to say of distorted recordings what it, as it was, says of them as they are. AdamW with a
-linear warm-up and a cosine decay; an exponential moving average of the weights is what ships. A checkpoint every few
-minutes holds all that a killed run needs to go on.
+alike; AdamW with a linear warm-up and a cosine decay; an exponential moving average of the weights is what ships. A
+checkpoint every few minutes holds all that a killed run needs to go on.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from ..errors import InputError
 from ..manifest import read_manifest
 from ..model import AcousticModel, ModelConfig, load_model, save_model
 from ..tokens import NUM_TOKENS
-from .ctc_crf import consistency_loss, ctc_crf_loss, divergence, estimate_trigram
+from .ctc_crf import consistency_loss, ctc_crf_loss, estimate_trigram
 from .data import NO_AUGMENTATION, Augmentation, length_buckets
 from .dataset import Batch, DataSet, read_pronunciations
 from .front_end import with_convolutions
@@ -59,7 +58,6 @@ class TrainConfig:
     ctc_epochs: float = 1.0  # plain CTC before CTC-CRF
     ctc_scale: float = 0.05
     consistency: float = 0.0  # weight of what two views of each recording differ by; 0: one view
-    distilled: bool = False  # the only aim: what the model that it began with says of each recording as it is
     average_decay: float = 0.998
     augmentation: Augmentation = field(default_factory=Augmentation)
     clean_epochs: float = 1.0  # at the start, shortest first, undistorted
@@ -86,21 +84,15 @@ class Plan(Dataset[Batch]):
             rng = np.random.default_rng((config.seed, epoch))
             indices = data.epoch_indices(config.low_weight, rng)
             num_frames = [data.features.num_frames(i) for i in indices]
-            frames = int(config.batch_seconds * 100 / len(self._views(epoch)))
+            frames = int(config.batch_seconds * 100 / self._num_views(epoch))
             chosen = length_buckets(num_frames, frames, None if epoch < config.clean_epochs else rng)
             plan = [[indices[i] for i in batch] for batch in chosen]
             self._plans = {earlier: batches for earlier, batches in self._plans.items() if earlier == epoch - 1}
             self._plans[epoch] = plan
         return plan
 
-    def _views(self, epoch: int) -> tuple[Augmentation, ...]:
-        """How each recording of a batch is heard."""
-        config = self._config
-        if config.distilled:
-            return NO_AUGMENTATION, config.augmentation
-        if epoch < config.clean_epochs:
-            return (NO_AUGMENTATION,)
-        return (config.augmentation,) * (2 if config.consistency else 1)
+    def _num_views(self, epoch: int) -> int:
+        return 1 if epoch < self._config.clean_epochs or not self._config.consistency else 2
 
     def num_batches(self, epoch: int) -> int:
         """Of each process. Raises `InputError` if there are fewer than processes."""
@@ -113,7 +105,8 @@ class Plan(Dataset[Batch]):
         epoch, number = which
         chosen = self._epoch(epoch)[number * self._world_size + self._rank]
         rng = np.random.default_rng((self._config.seed, epoch, number, self._rank))
-        return self._data.batch(chosen, self._views(epoch), self._mean, rng)
+        policy = NO_AUGMENTATION if epoch < self._config.clean_epochs else self._config.augmentation
+        return self._data.batch(chosen, policy, self._mean, rng, self._num_views(epoch))
 
     def batches(self, epoch: int, number: int, device: torch.device) -> Generator[Batch]:
         """From the given one on, without end, those to come being prepared; on the device."""
@@ -195,11 +188,6 @@ class Trainer:
         if init is not None:
             self.model.load_state_dict(init.state_dict())
         self.model.to(self.device)
-        self.teacher: AcousticModel | None = None
-        if config.distilled:
-            if init is None:
-                raise InputError("a model that is to be distilled must be given to begin with (--init)")
-            self.teacher = init.to(self.device)
         self.average = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.trigram = estimate_trigram([t for t in (train.targets[i] for i in train.indices) if t], NUM_TOKENS).to(
             self.device
@@ -252,8 +240,6 @@ class Trainer:
 
     def _loss(self, model: AcousticModel, batch: Batch, crf: bool) -> tuple[Tensor, int]:
         """Summed loss of a batch, and its number of output frames."""
-        if self.teacher is not None and batch.num_views == 2:
-            return self._distance(model, self.teacher, batch)
         device = self.device.type
         state = model.initial_state(len(batch.frames))
         with bfloat16_where_fast(device):
@@ -267,17 +253,6 @@ class Trainer:
         if batch.num_views == 2:
             total = total + self.config.consistency * consistency_loss(log_probs.float(), lengths)
         return total, int(lengths.sum())
-
-    def _distance(self, model: AcousticModel, teacher: AcousticModel, batch: Batch) -> tuple[Tensor, int]:
-        """What `_loss` gives: how far outputs for distorted recordings are from the teacher's for them as they are."""
-        as_it_is, distorted = batch.frames.chunk(2)
-        state = model.initial_state(len(distorted))
-        with bfloat16_where_fast(self.device.type):
-            with torch.no_grad():
-                aim, _ = teacher(as_it_is, state)
-            log_probs, _ = model(distorted, state)
-        lengths = batch.num_frames[: len(distorted)] // self.config.model.frames_per_output
-        return divergence(log_probs.float(), aim.float(), lengths), int(lengths.sum())
 
     def run(self, max_wall_seconds: float = math.inf) -> None:
         """Trains to the end of the config's epochs, or until this call has run ``max_wall_seconds``."""
@@ -355,9 +330,7 @@ class Trainer:
         order = sorted(chosen, key=self.dev_set.features.num_frames)
         with torch.inference_mode():
             for first in range(0, len(order), 16):
-                batch = self.dev_set.batch(order[first : first + 16], (NO_AUGMENTATION,), self.mean, rng).to(
-                    self.device
-                )
+                batch = self.dev_set.batch(order[first : first + 16], NO_AUGMENTATION, self.mean, rng).to(self.device)
                 log_probs, _ = model(batch.frames, model.initial_state(len(batch.frames)))
                 lengths = (batch.num_frames // self.config.model.frames_per_output).tolist()
                 total, number = self._loss(model, batch, crf=False)
@@ -419,8 +392,7 @@ def train(
         held_out = DataSet([dev], pronunciations, output / "features", shape) if dev else None
         if init and model:
             version = read_manifest(init).sha256[:16]
-            if not settings.distilled:  # which has other targets
-                training.realign(model, pronunciations, output / f"targets-by-{version}")
+            training.realign(model, pronunciations, output / f"targets-by-{version}")
             if settings.model.channels and not model.config.channels:
                 folder = output / f"init-from-{version}"
                 if not folder.exists():
