@@ -164,9 +164,16 @@ class Usage:
     rss_bytes: int
 
 
-def parse_pss(smaps_rollup: str) -> int:
-    """Bytes of ``/proc/PID/smaps_rollup``: resident, each page divided by the number of processes that share it."""
-    return 1024 * next(int(line.split()[1]) for line in smaps_rollup.splitlines() if line.startswith("Pss:"))
+def parse_memory(smaps_rollup: str) -> tuple[int, int]:
+    """Of ``/proc/PID/smaps_rollup``: bytes of its own, each page divided by the number of processes that were forked
+    with it, and bytes of files, whole. Of a file's pages the kernel counts shares too, but among all who have it open:
+    those would change whenever somebody else begins or ends.
+    """
+    kilobytes = {
+        name: int(size) for name, size, unit in (line.split() for line in smaps_rollup.splitlines()[1:]) if unit == "kB"
+    }
+    own = kilobytes["Pss_Anon:"] + kilobytes["Pss_Shmem:"]
+    return 1024 * own, 1024 * (kilobytes["Rss:"] - kilobytes["Anonymous:"])
 
 
 def process_folders(pid: int) -> list[Path]:
@@ -182,7 +189,8 @@ def usage(pid: int, rss_bytes: int | None = None) -> Usage:
     """
     folders = process_folders(pid)
     if rss_bytes is None:
-        rss_bytes = sum(parse_pss((each / "smaps_rollup").read_text()) for each in folders)
+        own, files = zip(*(parse_memory((each / "smaps_rollup").read_text()) for each in folders), strict=True)
+        rss_bytes = sum(own) + max(files)  # the same files, as they were forked
     return Usage(sum(read_stat(each).cpu_seconds for each in folders), rss_bytes)
 
 

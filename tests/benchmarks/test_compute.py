@@ -15,7 +15,7 @@ from benchmarks.compute import (
     convolution_shapes,
     cores,
     gemm_shapes,
-    parse_pss,
+    parse_memory,
     plain_products,
     play_in_process,
     slope,
@@ -92,6 +92,20 @@ def test_what_this_process_uses() -> None:
     assert mine.rss_bytes > 1e6
 
 
+def test_who_else_has_the_same_files_open_changes_nothing() -> None:
+    rollup = """55-7ff rollup
+Rss:     1000 kB
+Pss:      {pss} kB
+Pss_Dirty: 300 kB
+Pss_Anon: 300 kB
+Pss_File: {file} kB
+Pss_Shmem: 8 kB
+Anonymous: 400 kB
+"""
+    alone, beside_others = (rollup.format(pss=308 + file, file=file) for file in (600, 100))
+    assert parse_memory(alone) == parse_memory(beside_others) == (1024 * 308, 1024 * 600)
+
+
 FAMILY = """
 import subprocess, sys
 child = subprocess.Popen([sys.executable, "-c", "room = b'a' * 50_000_000; print(1, flush=True); input()"], stdin=0)
@@ -107,7 +121,7 @@ def test_what_a_process_uses_holds_its_children_but_not_ours() -> None:
         both, ours = usage(family.pid), usage(os.getpid())
         assert both.rss_bytes > 50_000_000
         assert usage(family.pid, 7).rss_bytes == 7
-        alone = parse_pss(Path(f"/proc/{os.getpid()}/smaps_rollup").read_text())
+        alone = sum(parse_memory(Path(f"/proc/{os.getpid()}/smaps_rollup").read_text()))
         assert ours.rss_bytes == pytest.approx(alone, rel=0.1)
         family.communicate(b"\n")
 
