@@ -99,18 +99,13 @@ class Augmentation:
     tempo: float = 0.12  # stretched in time by 1 -+ this
     warp: float = 0.1  # mel axis stretched by 1 -+ this: vocal-tract length
     gain: float = 1.5  # added to every log energy, -+ (1.5 is 6.5 dB)
-    quieter: float = 0.0  # how much farther down it may go than up
-    level_changes: int = 0  # how often it changes within a recording, at most
     tilt: float = 1.0  # the same, a slope over the mel axis, -+ at its ends
     frequency_masks: int = 2
     frequency_mask_bins: int = 16
     time_mask_share: float = 0.06  # of the frames, in masks of at most 30 frames
 
 
-NO_AUGMENTATION = Augmentation(
-    distorted=0.0, spliced=0.0, tempo=0.0, warp=0.0, gain=0.0, tilt=0.0, frequency_masks=0, time_mask_share=0.0
-)
-MAX_RAMP_FRAMES = 100  # that a change of the level takes
+NO_AUGMENTATION = Augmentation(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0, 0, 0.0)
 
 
 def draw_tempo(policy: Augmentation, rng: np.random.Generator) -> float:
@@ -130,9 +125,9 @@ def augment(
         x = _stretch(x, tempo)
     if policy.warp:
         x = _warp(x, 1 + rng.uniform(-policy.warp, policy.warp))
-    if policy.gain or policy.quieter or policy.tilt:
+    if policy.gain or policy.tilt:
         slope = rng.uniform(-policy.tilt, policy.tilt) * np.linspace(-1, 1, NUM_MEL_BINS, dtype=np.float32)
-        x = np.maximum(x + _levels(len(x), policy, rng)[:, None] + slope, 0.0).astype(np.float32)
+        x = np.maximum(x + rng.uniform(-policy.gain, policy.gain) + slope, 0.0).astype(np.float32)
     for _ in range(policy.frequency_masks):
         width = int(rng.integers(policy.frequency_mask_bins + 1))
         first = int(rng.integers(NUM_MEL_BINS - width + 1))
@@ -142,20 +137,6 @@ def augment(
         first = int(rng.integers(max(1, len(x) - width)))
         x[first : first + width] = mean
     return x
-
-
-def _levels(num_frames: int, policy: Augmentation, rng: np.random.Generator) -> NDArray[np.float32]:
-    """What is added to each frame's log energies, [num_frames]."""
-
-    def draw() -> float:
-        return float(rng.uniform(-policy.gain - policy.quieter, policy.gain))
-
-    levels = np.full(num_frames, draw(), np.float32)
-    for _ in range(int(rng.integers(policy.level_changes + 1)) if policy.level_changes else 0):
-        first, ramp = rng.integers(num_frames), rng.integers(1, MAX_RAMP_FRAMES + 1)
-        share = np.clip((np.arange(num_frames, dtype=np.float32) - first) / ramp, 0, 1)
-        levels += share * (draw() - levels)
-    return levels
 
 
 def _stretch(x: NDArray[np.float32], factor: float) -> NDArray[np.float32]:
