@@ -120,6 +120,7 @@ async def long_stream(url: str, pid: int, pcm: bytes, hours: float, hour_seconds
         "finals": sum(map(len, offsets.values())),
         "lost_samples": laps * lap - round(received * SAMPLE_RATE),
         "drift_samples": drift(offsets[second], offsets[last], lap),
+        "mb_by_hour": [round(float(np.mean(memory[hour])) / 1e6, 1) for hour in sorted(memory)],
         **growth(memory[second], memory[last]),
     }
 

@@ -28,6 +28,7 @@ def test_what_goes_round_is_told_as_it_was_the_lap_before() -> None:
         async with serving(recognizer) as server:
             report = await long_stream(server.url, os.getpid(), FAKE_LAP, hours=4, hour_seconds=4.0)
             assert (report["finals"], report["lost_samples"], report["drift_samples"]) == (8, 0, 0)
+            assert report["mb_by_hour"][1::2] == [round(report["second_mb"], 1), round(report["last_mb"], 1)]
             report = await short_sessions(server.url, os.getpid(), FAKE_LAP, 20)
             assert (report["finals"], report["told_otherwise"]) == (40, 0)
         assert not recognizer.stepped
