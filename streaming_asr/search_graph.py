@@ -89,8 +89,9 @@ def _keep(path: Path, subject: str, graph: SearchGraph) -> None:
         ("ngram", graph.ngram.arrays._asdict()),
     ):
         tensors |= {f"{name}.{part}": array for part, array in arrays.items()}
-    metadata = {"format": FORMAT, "version": VERSION, "subject": subject, "vocabulary": graph.ngram.vocabulary}
-    content = save(tensors, metadata | {"sha256": _sha256(tensors)})
+    vocabulary = graph.ngram.vocabulary
+    metadata = {"format": FORMAT, "version": VERSION, "subject": subject, "vocabulary": vocabulary}
+    content = save(tensors, metadata | {"sha256": _sha256(vocabulary, tensors)})
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, part_name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.")  # so that two may write at once
     try:
@@ -108,17 +109,20 @@ def _read_kept(path: Path, subject: str) -> SearchGraph | None:
         metadata, tensors = read_tensors(path, FORMAT, VERSION)
     except ModelError:
         return None
-    if metadata.get("subject") != subject or metadata.get("sha256") != _sha256(tensors):
+    vocabulary = metadata.get("vocabulary", "")
+    if metadata.get("subject") != subject or metadata.get("sha256") != _sha256(vocabulary, tensors):
         return None
     lexicon = Lexicon.from_arrays(_part(tensors, "lexicon"))
     tree = LexiconTree(TreeArrays(**_part(tensors, "tree")), lexicon.words)
-    ngram = NGram(NGramArrays(**_part(tensors, "ngram")), metadata["vocabulary"])
+    ngram = NGram(NGramArrays(**_part(tensors, "ngram")), vocabulary)
     return SearchGraph(lexicon, tree, ngram)
 
 
-def _sha256(tensors: Mapping[str, NDArray[Any]]) -> str:
-    """Of names, types, shapes and contents, whatever their order: safetensors has no checksum of its own."""
-    digest = hashlib.sha256()
+def _sha256(vocabulary: str, tensors: Mapping[str, NDArray[Any]]) -> str:
+    """Of the vocabulary's fingerprint, and of names, types, shapes and contents, whatever their order: safetensors has
+    no checksum of its own.
+    """
+    digest = hashlib.sha256(f"{vocabulary}\n".encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tensor.shape}\n".encode())
         digest.update(np.ascontiguousarray(tensor).data)
