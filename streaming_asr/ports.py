@@ -9,6 +9,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection
@@ -85,6 +86,14 @@ class Ports:
         `answer_request` is asked about each request, and `converse` has those that become WebSocket connections.
         Raises `InputError` when the port cannot be listened on.
         """
+        lobby, limits, tls = self._lobby, self._limits, self._tls.context if self._tls is not None else None
+
+        class Incoming(WebSocketConnection):
+            """The library makes each from a class, which has to know this server's lobby, limits and certificate."""
+
+            def __init__(self, *args: Any, **kwargs: Any) -> None:
+                super().__init__(*args, lobby=lobby, limits=limits, tls=tls, **kwargs)
+
         try:
             server = await serve_websockets(
                 lambda connection: converse(connection, adapter),
@@ -92,19 +101,14 @@ class Ports:
                 port,
                 process_request=lambda connection, request: answer_request(connection, request, adapter),
                 select_subprotocol=functools.partial(_select_subprotocol, adapter),
-                create_connection=functools.partial(  # type: ignore[arg-type]  # a factory is all that it needs
-                    WebSocketConnection,
-                    lobby=self._lobby,
-                    limits=self._limits,
-                    tls=self._tls.context if self._tls is not None else None,
-                ),
+                create_connection=Incoming,
                 compression=None,  # audio does not compress, and a small frame could become a huge one
-                max_size=self._limits.max_frame_bytes,
+                max_size=limits.max_frame_bytes,
                 max_queue=MAX_QUEUED_FRAMES,
                 # Pings go out to keep routers awake. Their answers queue behind audio that the server has not read
                 # yet, so that a late one proves nothing: sessions time out by the clock of `Session.deadline`.
                 ping_timeout=None,
-                open_timeout=self._limits.handshake_timeout_seconds,
+                open_timeout=limits.handshake_timeout_seconds,
                 close_timeout=CLOSE_SECONDS,
                 server_header=None,
                 logger=_wire_logger,

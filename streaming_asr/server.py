@@ -158,12 +158,15 @@ class Server:
     async def start(self) -> None:
         """Listens. Raises `InputError` when an address cannot be used."""
         options, ports = self._options, self.ports
+        by_websocket: list[tuple[int | None, type[Adapter] | None]] = [
+            (options.port, None),
+            (options.vosk_port, VoskAdapter),
+            (options.sherpa_port, SherpaOnnxAdapter),
+        ]
         try:
-            await ports.open(options.port, None, self._converse, self._answer_request)
-            if options.vosk_port is not None:
-                await ports.open(options.vosk_port, VoskAdapter, self._converse, self._answer_request)
-            if options.sherpa_port is not None:
-                await ports.open(options.sherpa_port, SherpaOnnxAdapter, self._converse, self._answer_request)
+            for port, adapter in by_websocket:
+                if port is not None:
+                    await ports.open(port, adapter, self._converse, self._answer_request)
             if options.wyoming_port is not None:
                 await ports.open_tcp(options.wyoming_port, WyomingAdapter, self._welcome)
         except InputError:
@@ -172,7 +175,7 @@ class Server:
         try:
             self._engine.start()
         except OSError as error:
-            self.ports.stop_listening()
+            ports.stop_listening()
             await self._engine.stop()  # those that were
             raise InputError(f"cannot start a worker: {error.strerror or error}") from error
         if self._keys is not None and self._tls is None and not is_loopback(options.host):
