@@ -25,7 +25,7 @@ FORMAT = "streaming_asr.punctuation"
 VERSION = "1"
 NUM_ENDINGS = 2048
 ENDING_LETTERS = 3
-WORDS_AT_ONCE = 16  # words are read at a multiple of so many: oneDNN keeps 0.8 MB of code for each length it ever met
+WORDS_AT_ONCE = 16  # words are read at a multiple of so many: oneDNN keeps code for each length that it ever met
 EMBEDDING_DEVIATION = 0.1  # before training: small, so that what is rarely seen says little
 _LARGEST_CODE = 127  # of 8 bits with a sign
 
