@@ -11,12 +11,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import json
-import multiprocessing
+import sys
 from collections import defaultdict
-from collections.abc import AsyncIterator, Iterator, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +23,13 @@ from streaming_asr_client import Done, Event, Final, connect
 
 from streaming_asr.audio import SAMPLE_RATE, Samples
 from streaming_asr.limits import Limits
+from streaming_asr.manifest import SHIPPED_MODEL
 from streaming_asr.recordings import read_samples
-from streaming_asr.server import serve
+from streaming_asr.server import run_server
 from streaming_asr.server_options import ServerOptions
-from streaming_asr.worker import EngineRecognizer
 from tests.fakes import FakeRecognizer, FakeStream, words
 
+from .__main__ import serve_command, serving
 from .compute import usage
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo.wav"
@@ -40,6 +39,7 @@ PAUSE_SECONDS = 2.0  # after the recording: ends its last utterance
 BLOCK_BYTES = 2 * SAMPLE_RATE  # sent at a time
 SHORT_BYTES = 2 * BLOCK_BYTES  # of a short session
 AT_ONCE = 8  # short sessions
+UNLIMITED = 1e9  # how fast audio comes, and how late it is recognized
 MAX_GROWTH = 0.02  # of memory
 
 
@@ -53,38 +53,19 @@ class ForgetfulRecognizer(FakeRecognizer):
         return events
 
 
-def _serve(is_real: bool, announce: Connection) -> None:
-    recognizer: EngineRecognizer = ForgetfulRecognizer()
-    if is_real:
-        import torch
-
-        from streaming_asr.recognizer import Recognizer
-
-        torch.set_num_threads(1)  # as the server does
-        recognizer = Recognizer.load()
-    options = ServerOptions(
-        port=0,
-        max_sessions=2 * AT_ONCE,
-        max_latency_seconds=1e6,  # nobody waits for what comes faster than it is spoken
-        limits=Limits(max_audio_speed=1e9, max_messages_per_second=1e9),
-    )
-    asyncio.run(serve(recognizer, options, asyncio.Event(), announce=lambda server: announce.send(server.url)))
+def serve_fake() -> None:
+    """Serves the fake recognizer, in a process of its own."""
+    limits = Limits(max_audio_speed=UNLIMITED, max_messages_per_second=UNLIMITED)
+    options = ServerOptions(port=0, max_sessions=2 * AT_ONCE, max_latency_seconds=UNLIMITED, limits=limits)
+    run_server(ForgetfulRecognizer, options)
 
 
-@contextlib.contextmanager
-def serving(is_real: bool) -> Iterator[tuple[str, int]]:
-    """A server of our own on a free port: its URL and its process id."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=_serve, args=(is_real, there), daemon=True)
-    process.start()
-    there.close()  # or else nobody would hear that it died
-    try:
-        assert process.pid is not None
-        yield here.recv(), process.pid
-    finally:
-        process.kill()
-        process.join()
+def server_command(is_real: bool) -> list[str]:
+    """Of the server that is looked at."""
+    if not is_real:
+        return [sys.executable, "-c", "from benchmarks.endurance import serve_fake; serve_fake()"]
+    unlimited = str(UNLIMITED)
+    return serve_command(SHIPPED_MODEL, "--max-audio-speed", unlimited, "--max-messages-per-second", unlimited)
 
 
 async def transcribe(url: str, pcm: bytes, laps: int) -> AsyncIterator[Event]:
@@ -188,7 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.hours < 3:
         parser.error("the second hour is compared with the last: --hours must be 3 or more")
     pcm = lap_of(read_samples(options.recording)) if options.real else FAKE_LAP
-    with serving(options.real) as (url, pid):
+    with serving(server_command(options.real)) as (url, pid, _):
         reports = [asyncio.run(long_stream(url, pid, pcm, options.hours))]
         print(json.dumps(reports[-1]), flush=True)
         reports.append(asyncio.run(short_sessions(url, pid, pcm, options.sessions)))

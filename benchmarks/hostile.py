@@ -30,7 +30,7 @@ from streaming_asr.manifest import LEXICON_FILE, SHIPPED_MODEL
 from streaming_asr.model import load_model
 from streaming_asr.recordings import find_recordings, read_samples
 
-from .__main__ import serving
+from .__main__ import serve_command, serving
 from .adapters import Native
 from .align import Aligner
 from .compute import process_folders, read_metrics, usage
@@ -340,7 +340,7 @@ def main() -> None:
         samples = read_samples(recording.path)
         clips.append(Clip(recording.utterance, samples, aligner.align(samples, recording.words), recording.words))
     pcm = b"".join(block.tobytes() for block in pcm_blocks(clips[0].samples, 16000))
-    with serving(options.model) as (url, pid, _):
+    with serving(serve_command(options.model)) as (url, pid, _):
         if options.cycles:
             print(json.dumps(asyncio.run(cut_many(url, pid, pcm, options.cycles))), flush=True)
         kinds = options.kind or list(BAD)

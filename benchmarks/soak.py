@@ -28,7 +28,7 @@ from streaming_asr.evaluate import count_word_errors
 from streaming_asr.manifest import SHIPPED_MODEL
 from streaming_asr.recordings import find_recordings, read_samples
 
-from .__main__ import serving
+from .__main__ import serve_command, serving
 from .compute import read_metrics, usage
 from .cuts import Network, Way
 from .endurance import growth
@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = found[:: max(1, len(found) // options.recordings)][: options.recordings]
     clips = [b"".join(block.tobytes() for block in pcm_blocks(read_samples(each.path), 16000)) for each in found]
 
-    with serving(options.model) as (url, pid, _):
+    with serving(serve_command(options.model)) as (url, pid, _):
 
         def show(ledger: Ledger) -> None:
             late, steps = count_late(read_metrics(url))
