@@ -232,7 +232,7 @@ class _Int8Product(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None, reach: float) -> None:
         super().__init__()
         self._step = 2 * reach / 255
-        self._packed, self.rest = _pack(weight, bias)
+        self._packed = _pack(_rounded(weight), bias)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = _multiply(x, self._step, 128, self._packed)
@@ -247,7 +247,7 @@ class _TwoDigitProduct(nn.Module):
         self._step = 2 * reach / 255
         self._first = _Int8Product(weight, bias, reach)
         self._second_of_x = _Int8Product(weight, None, reach / 255)
-        self._second_of_weight = _Int8Product(self._first.rest, None, reach)
+        self._second_of_weight = _Int8Product(weight - _rounded(weight).dequantize(), None, reach)
 
     def forward(self, x: Tensor) -> Tensor:
         rest = x - torch.fake_quantize_per_tensor_affine(x, self._step, 128, 0, 255)
@@ -255,14 +255,19 @@ class _TwoDigitProduct(nn.Module):
         return y
 
 
-def _pack(weight: Tensor, bias: Tensor | None) -> tuple[object, Tensor]:
-    """Weights rounded, a scale a row, in the layout of fbgemm; and what the rounding left."""
-    step = weight.abs().amax(dim=1).clamp_min(1e-9) / WEIGHT_LEVELS
-    rounded = torch.quantize_per_channel(weight, step, torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8)
+def _rounded(weight: Tensor) -> Tensor:
+    """To `WEIGHT_LEVELS` on either side of 0, a scale a row."""
+    least, most = torch.aminmax(weight, dim=1)
+    step = torch.maximum(most, -least).clamp_min(1e-9) / WEIGHT_LEVELS
+    return torch.quantize_per_channel(weight, step, torch.zeros(len(weight), dtype=torch.long), 0, torch.qint8)
+
+
+def _pack(rounded: Tensor, bias: Tensor | None) -> object:
+    """In the layout of fbgemm."""
     with _changing:
         engine = torch.backends.quantized.engine
         torch.backends.quantized.engine = "fbgemm"
         try:
-            return torch.ops.quantized.linear_prepack(rounded, bias), weight - rounded.dequantize()
+            return torch.ops.quantized.linear_prepack(rounded, bias)
         finally:
             torch.backends.quantized.engine = engine

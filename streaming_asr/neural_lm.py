@@ -32,9 +32,15 @@ FORMAT, VERSION = "streaming_asr.neural_lm", "1"
 UNKNOWN, END = 0, 1  # pieces: a word of no vocabulary; the end of a sentence, from which every utterance starts
 NO_PIECE = -1
 LEVELS = 127  # of weights in the file, on either side of 0, with a scale for each row
+MAX_WEIGHT = 1e6  # of a scale or a bias; what is larger, or not finite, is no network's
 
 Rows = NDArray[np.float16]
 _Quantized = tuple[NDArray[np.int8], NDArray[np.float32]]
+
+
+class _Embedding(nn.Embedding):
+    def reset_parameters(self) -> None:  # not normal: to draw nothing such, as `load` does, torch would import sympy
+        nn.init.uniform_(self.weight, -0.1, 0.1)
 
 
 class PieceLM(nn.Module):
@@ -42,7 +48,7 @@ class PieceLM(nn.Module):
 
     def __init__(self, num_pieces: int, embedding_size: int = 512, hidden_size: int = 768, num_layers: int = 2) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(num_pieces, embedding_size)  # of the outputs too
+        self.embedding = _Embedding(num_pieces, embedding_size)  # of the outputs too
         self.lstm = nn.LSTM(embedding_size, hidden_size, num_layers, batch_first=True)
         self.projection = nn.Linear(hidden_size, embedding_size)
         self.bias = nn.Parameter(torch.zeros(num_pieces))
@@ -111,15 +117,16 @@ class NeuralLM:
             weights = {
                 name: torch.from_numpy(
                     values * tensors[f"{name}.scale"][:, None] if values.dtype == np.int8 else values
-                )
+                ).float()
                 for name, values in tensors.items()
                 if not name.endswith(".scale")
             }
             num_pieces, embedding_size = weights["embedding.weight"].shape
             hidden_size = weights["projection.weight"].shape[1]
             num_layers = sum(name.startswith("lstm.weight_hh") for name in weights)
-            network = PieceLM(num_pieces, embedding_size, hidden_size, num_layers)
-            network.load_state_dict(weights)
+            with torch.device("meta"):  # draws no numbers that are then overwritten
+                network = PieceLM(num_pieces, embedding_size, hidden_size, num_layers)
+            network.load_state_dict(weights, assign=True)
         except (KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
             raise ModelError(f"{path}: not a neural language model: {error}") from error
         fits = (
@@ -128,7 +135,7 @@ class NeuralLM:
             and spelling.length.min(initial=1) > 0
             and int(spelling.length.sum()) == len(spelling.pieces)
             and int(spelling.pieces.max(initial=0)) < num_pieces
-            and all(bool(torch.isfinite(values).all()) for values in weights.values())
+            and all(bool((np.abs(v) < MAX_WEIGHT).all()) for v in tensors.values() if v.dtype != np.int8)
         )
         if not fits:
             raise ModelError(f"{path}: a piece of a word, or a weight, is out of range")
@@ -221,7 +228,7 @@ class _Step(nn.Module):
         self.register_buffer("_table", table)
         self.register_buffer("_scale", scale)
         self._num_layers = lstm.num_layers
-        reach = float((table.float() * scale[:, None]).abs().max())  # the first inputs; all others are within -1..1
+        reach = float((table.abs().amax(dim=1) * scale).max())  # the first inputs; all others are within -1..1
         self._inputs, self._recurrent = nn.ModuleList(), nn.ModuleList()
         for layer in range(lstm.num_layers):
             inputs, recurrent = lstm.get_parameter(f"weight_ih_l{layer}"), lstm.get_parameter(f"weight_hh_l{layer}")
