@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import dataclasses
 import importlib.metadata
 import json
 import os
 import platform
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -45,8 +42,10 @@ from .compute import (
     watching,
 )
 from .engines import ENGINES, InProcessEngine
+from .material import load_recognizer, spread
 from .replay import Clip, Run, replay
 from .report import figure_rows, page
+from .serving import serve_command, serving
 from .timeline import (
     Distribution,
     Timeline,
@@ -62,7 +61,6 @@ ROOT = Path(__file__).resolve().parent.parent
 ADDED_LIMIT_MS = 100.0
 LEVELS = (2, 4, 8, 16, 24, 32, 48, 64, 80, 96, 128, 160, 200, 240, 320, 400)
 LONGEST_SECONDS = 16.0  # of a clip, so that a level of the ramp is short
-START_SECONDS = 180.0
 LABELS = {  # key in "figures": what it is
     "streams_carried": "streams carried, p95 of added latency ≤ 100 ms",
     "gemm_share": "network against plain GEMM, best batch",
@@ -108,32 +106,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def serve_command(model: Path, *options: str) -> list[str]:
-    """Of a server on a free port that lets everybody in: what is past the limit is to be seen."""
-    command = [sys.executable, "-m", "streaming_asr.cli", "serve", "--port", "0", "--max-sessions", "2000"]
-    return [*command, "--max-latency-ms", "1e6", "--model", str(model), *options]
-
-
-@contextlib.contextmanager
-def serving(command: Sequence[str]) -> Iterator[tuple[str, int, float]]:
-    """A server of our own, by its command: its URL, its process id, and seconds from start to ``listening``."""
-    began = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        assert process.stdout is not None
-        line = process.stdout.readline().strip()
-        took = time.perf_counter() - began
-        if not line.startswith("listening on "):
-            raise InputError("the server did not start; it says why above")
-        yield line.removeprefix("listening on "), process.pid, took
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-
-
 def load_clips(options: argparse.Namespace, recognizer: Recognizer) -> tuple[list[Clip], list[float]]:
     """Clips with word times, spread evenly over the folder, and how late the last aligned end is in each, seconds."""
     folder = options.recordings or Path("../shared/speech/eval")
@@ -147,7 +119,7 @@ def load_clips(options: argparse.Namespace, recognizer: Recognizer) -> tuple[lis
     found = [item for item in found if soundfile.info(item[1]).duration <= LONGEST_SECONDS]
     if not found:
         raise InputError(f"no recordings of at most {LONGEST_SECONDS:g} s in {folder}")
-    found = found[:: max(1, len(found) // options.clips)][: options.clips]
+    found = spread(found, options.clips)
     aligner = Aligner(recognizer.model, Lexicon.from_file(options.model / LEXICON_FILE))
     elsewhere = read_ctm(options.alignments) if options.alignments else {}
     clips, bias = [], []
@@ -341,13 +313,12 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     """Everything, as one JSON-ready object."""
     if options.quick:
         options.clips, options.hold_seconds, options.streams = 2, 3.0, options.streams or "2"
-    torch.set_num_threads(1)  # as the server does
+    recognizer = load_recognizer(options.model)
     result: dict[str, Any] = {
         "machine": machine(),
         "revision": revision(),
         "date": datetime.now(UTC).isoformat("T", "seconds"),
     }
-    recognizer = Recognizer.load(options.model)
     clips, bias = load_clips(options, recognizer)
     about = {
         "label": options.label,

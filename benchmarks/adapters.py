@@ -30,7 +30,7 @@ class Text:
     utterance: int
     text: str
     committed: str = ""  # the beginning of `text` that the server promises to keep
-    reason: str = ""  # of a final; "endpoint" when the server found the end by itself
+    reason: str = ""  # of a final: "finalize" if it was asked for, "endpoint" if the server found the end by itself
 
 
 class Adapter:
@@ -211,7 +211,7 @@ class OpenAIRealtime(Adapter):
         self.is_ready = False
         self._items: dict[str, int] = {}
         self._texts: dict[str, str] = {}
-        self._stopped = False
+        self._asked = self._stopped = False
 
     def opening(self) -> list[Frame]:
         audio = {"input": {"format": {"type": "audio/pcm", "rate": self.sample_rate}}}
@@ -221,11 +221,12 @@ class OpenAIRealtime(Adapter):
         return json.dumps({"type": "input_audio_buffer.append", "audio": base64.b64encode(pcm.tobytes()).decode()})
 
     def finalize(self) -> list[Frame]:
+        self._asked = True
         return ['{"type": "input_audio_buffer.commit"}']
 
     def stop(self) -> list[Frame]:
         self._stopped = True
-        return self.finalize()
+        return ['{"type": "input_audio_buffer.commit"}']
 
     def receive(self, frame: Frame) -> list[Text]:
         message = _loads(frame)
@@ -246,7 +247,9 @@ class OpenAIRealtime(Adapter):
                 return [Text("partial", utterance, self._texts[item], self._texts[item])]
             if kind.endswith(".completed"):
                 self.is_done = self._stopped
-                return [Text("final", utterance, message["transcript"], message["transcript"], "endpoint")]
+                reason = "finalize" if self._asked else "endpoint"  # the protocol does not say
+                self._asked = False
+                return [Text("final", utterance, message["transcript"], message["transcript"], reason)]
         return []
 
 

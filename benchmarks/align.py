@@ -13,13 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from streaming_asr.features import FRAME_SHIFT_SECONDS, SAMPLE_RATE, Samples, extract
-from streaming_asr.recognizer import flush_silence
+from streaming_asr.features import FRAME_SHIFT_SECONDS, SAMPLE_RATE, Samples
 from streaming_asr.training.alignment import viterbi
 
+from .material import network_outputs
 from .timeline import TimedWord
 
 if TYPE_CHECKING:
@@ -42,7 +40,7 @@ class Aligner:
         pronunciations = [self._lexicon.pronunciations(word) for word in words]
         if not words or not all(pronunciations):
             return ()
-        spans = viterbi(self._log_probs(samples), pronunciations)
+        spans = viterbi(network_outputs(self._model, samples), pronunciations)
         delay = self._model.config.delay_frames * FRAME_SHIFT_SECONDS
         limit = len(samples) / SAMPLE_RATE
 
@@ -53,15 +51,6 @@ class Aligner:
             TimedWord(word, seconds(span.first), seconds(span.last + 1))
             for word, span in zip(words, spans or (), strict=bool(spans))
         )
-
-    def _log_probs(self, samples: Samples) -> NDArray[np.float32]:
-        step = self._model.config.frames_per_step
-        frames = extract(np.concatenate((samples, flush_silence(self._model.config))))
-        frames = np.concatenate((frames, np.repeat(frames[-1:], -len(frames) % step, axis=0)))
-        with torch.inference_mode():
-            log_probs, _ = self._model(torch.from_numpy(frames)[None], self._model.initial_state(1))
-        scores: NDArray[np.float32] = log_probs[0].numpy()
-        return scores
 
 
 def speech_end(samples: Samples) -> float:

@@ -22,7 +22,7 @@ from streaming_asr.decoder import DecodedWord, log_odds
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import find_recordings, read_samples
 
-from .tune_decoder import network_outputs
+from .material import load_recognizer, network_outputs, spread
 
 BINS = 10
 NEWTON_STEPS = 50
@@ -72,8 +72,7 @@ def _inputs(pairs: Sequence[Pair]) -> NDArray[np.float64]:
 
 def _recognized(recognizer: Recognizer, folder: Path, limit: int) -> Iterator[list[Pair]]:
     decoder = recognizer.decoder
-    recordings = find_recordings([folder])
-    for recording in recordings[:: max(1, len(recordings) // limit)][:limit]:
+    for recording in spread(find_recordings([folder]), limit):
         state = decoder.start()
         decoder.step(state, network_outputs(recognizer.model, read_samples(recording.path)))
         words = decoder.finish(state)[0].words
@@ -87,7 +86,7 @@ def main() -> None:
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--limit", type=int, default=120, help="recordings of a folder (default: %(default)s)")
     options = parser.parse_args()
-    recognizer = Recognizer.load(options.model)
+    recognizer = load_recognizer(options.model)
     folders = [list(_recognized(recognizer, folder, options.limit)) for folder in options.folders]
     weights = fit([pair for recordings in folders for recording in recordings[::2] for pair in recording])
     for folder, recordings in zip(options.folders, folders, strict=True):

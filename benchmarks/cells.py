@@ -24,7 +24,7 @@ from streaming_asr.recordings import Recording, find_recordings, read_samples
 from streaming_asr.search_graph import read_graph
 
 from .compute import alternate
-from .tune_decoder import network_outputs
+from .material import network_outputs, spread
 
 STREAMS = 1, 32
 ROUNDS = 100
@@ -56,8 +56,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     lm_weights = [float(weight) for weight in options.lm_weight.split(",")]
-    recordings = find_recordings([options.folder])
-    recordings = recordings[:: max(1, len(recordings) // options.limit)][: options.limit]
+    recordings = spread(find_recordings([options.folder]), options.limit)
     networks = [Network(load_model(folder), best_precision()) for folder in options.models]
     steps = [network_step(network, size) for network in networks for size in STREAMS]
     times = iter(alternate(steps, ROUNDS))

@@ -23,6 +23,8 @@ from streaming_asr.messages import StreamOptions
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import Recording
 
+from .material import load_recognizer
+
 PHRASES = Path(__file__).with_suffix(".txt")
 VOICES = {
     "flite slt": ("flite", "-voice", "slt"),
@@ -91,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     print(f"benchmarks.commands: install {command[0]}", file=sys.stderr)
                     return 1
                 recordings.setdefault(phrase.kind, []).append(Recording(path.stem, voice, path, phrase.words))
-        recognizer = Recognizer.load()
+        recognizer = load_recognizer()
         rows = [row for hotwords in (False, True) for row in measure(recognizer, recordings, hotwords)]
     for row in rows:
         print(json.dumps(row) if options.json else "  ".join(f"{name} {value}" for name, value in row.items()))

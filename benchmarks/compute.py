@@ -208,7 +208,7 @@ async def watching(
         with contextlib.suppress(OSError):  # it is gone, as its sessions will tell
             while pid is not None:
                 last = samples[-1][1].rss_bytes if len(samples) % LOOKS_PER_RSS else None
-                samples.append((clock(), usage(pid, last)))
+                samples.append((clock(), await asyncio.to_thread(usage, pid, last)))
                 await sleep(WATCH_SECONDS)
 
     watcher = asyncio.create_task(watch())

@@ -29,8 +29,9 @@ from streaming_asr.server import run_server
 from streaming_asr.server_options import ServerOptions
 from tests.fakes import FakeRecognizer, FakeStream, words
 
-from .__main__ import serve_command, serving
 from .compute import usage
+from .material import to_pcm
+from .serving import serve_command, serving
 
 DEMO = Path(__file__).parents[1] / "examples" / "demo.wav"
 FAKE_LAP = words(1, 2, 3, 4, 5, *[0] * 20)  # 2 s: five words and a pause
@@ -148,7 +149,7 @@ def lap_of(samples: Samples) -> bytes:
     """A recording and a pause as s16le."""
     size = len(samples) + round(PAUSE_SECONDS * SAMPLE_RATE)
     lap = np.zeros(-(-size // LAP_SAMPLES) * LAP_SAMPLES, "<i2")
-    lap[: len(samples)] = np.clip(np.round(samples * 32768), -32768, 32767)
+    lap[: len(samples)] = to_pcm(samples)
     return lap.tobytes()
 
 

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 from streaming_asr.errors import InputError
 from streaming_asr.features import SAMPLE_RATE, Samples
 from streaming_asr.messages import Event, Final, Partial
-from streaming_asr.recognizer import Recognizer
 
+from .material import load_recognizer
 from .replay import pcm_blocks
 
 
@@ -79,4 +79,4 @@ class _PocketSphinxStream:
         return found.hypstr if found is not None else ""
 
 
-ENGINES: dict[str, Callable[[], InProcessEngine]] = {"ours": Recognizer.load, "pocketsphinx": PocketSphinx}
+ENGINES: dict[str, Callable[[], InProcessEngine]] = {"ours": load_recognizer, "pocketsphinx": PocketSphinx}

@@ -30,17 +30,18 @@ from streaming_asr.manifest import LEXICON_FILE, SHIPPED_MODEL
 from streaming_asr.model import load_model
 from streaming_asr.recordings import find_recordings, read_samples
 
-from .__main__ import serve_command, serving
 from .adapters import Native
 from .align import Aligner
 from .compute import process_folders, read_metrics, usage
+from .material import spread
 from .replay import Clip, Run, pcm_blocks, replay
+from .serving import serve_command, serving
 from .timeline import summarize
 
 CONCURRENT_CYCLES = 8
 WARM_UP_CYCLES = 100
 SETTLE_SECONDS = 2.0
-TEXT, BINARY, CLOSE, PING = 1, 2, 8, 9  # opcodes: RFC 6455, 11.8
+TEXT, BINARY, PING = 1, 2, 9  # opcodes: RFC 6455, 11.8
 START = b'{"type":"start"}'
 FRAME_BYTES = 3200
 
@@ -336,7 +337,7 @@ def main() -> None:
     aligner = Aligner(load_model(options.model), Lexicon.from_file(options.model / LEXICON_FILE))
     recordings = find_recordings([options.folder])
     clips = []
-    for recording in recordings[:: max(1, len(recordings) // options.good)][: options.good]:
+    for recording in spread(recordings, options.good):
         samples = read_samples(recording.path)
         clips.append(Clip(recording.utterance, samples, aligner.align(samples, recording.words), recording.words))
     pcm = b"".join(block.tobytes() for block in pcm_blocks(clips[0].samples, 16000))

@@ -23,6 +23,8 @@ from streaming_asr.messages import StreamOptions
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import Recording, find_recordings
 
+from .material import load_recognizer, spread
+
 GROUP = 10  # recordings that share a list
 
 
@@ -77,14 +79,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bonus", type=float, nargs="+", default=[BONUS], help="nats; several: one row each")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    recognizer = Recognizer.load()
+    recognizer = load_recognizer()
     recordings = find_recordings(options.folders)
     if options.unknown:
         chosen = [not recognizer.word_id.keys() >= set(recording.words) for recording in recordings]
         after = [False, *chosen]
         recordings = [recording for at, recording in enumerate(recordings) if chosen[at] or after[at]]
     if options.limit is not None:
-        recordings = recordings[:: max(1, len(recordings) // options.limit)][: options.limit]
+        recordings = spread(recordings, options.limit)
     rows = [measure(recognizer, recordings, options.rare, use=False)]
     for bonus in options.bonus:
         recognizer.hotword_nats = bonus

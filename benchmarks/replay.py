@@ -26,6 +26,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from streaming_asr.features import SAMPLE_RATE, Samples
 
 from .adapters import Adapter, Frame, Pcm, Text
+from .material import to_pcm
 from .timeline import Shown, TimedWord, Timeline, percentile
 
 Clock = Callable[[], float]
@@ -155,8 +156,7 @@ def pcm_blocks(samples: Samples, sample_rate: int) -> list[Pcm]:
     """int16 blocks, resampled when a protocol wants another rate."""
     if sample_rate != SAMPLE_RATE:
         samples = soxr.resample(samples, SAMPLE_RATE, sample_rate)
-    pcm = np.clip(np.round(samples * 32768), -32768, 32767).astype(np.int16)
-    return in_blocks(pcm, sample_rate)
+    return in_blocks(to_pcm(samples), sample_rate)
 
 
 # --- sessions -------------------------------------------------------------------------------------------------------
@@ -231,7 +231,7 @@ class _Session:
                 now = self._clock()
                 for text in self._adapter.receive(frame):
                     self._shown.append(_shown(text, now))
-                    if text.kind == "final" and self._finalize_sent is not None:
+                    if text.kind == "final" and text.reason == "finalize":
                         self._settled.set()
                 if self._adapter.is_ready:
                     self._ready.set()

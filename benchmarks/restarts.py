@@ -25,6 +25,7 @@ from pathlib import Path
 from streaming_asr.evaluate import count_word_errors
 from streaming_asr.recordings import find_recordings, read_samples
 
+from .material import spread
 from .replay import pcm_blocks
 from .soak import BYTES_PER_SECOND, Told, play, text_of
 
@@ -113,8 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--streams", type=int, default=20, metavar="N")
     parser.add_argument("--model", type=Path, metavar="DIR", help="model folder (default: the one that ships)")
     options = parser.parse_args(arguments)
-    found = find_recordings([options.folder])
-    found = found[:: max(1, len(found) // options.streams)][: options.streams]
+    found = spread(find_recordings([options.folder]), options.streams)
     recordings = [b"".join(block.tobytes() for block in pcm_blocks(read_samples(each.path), 16000)) for each in found]
     speeches = [speech(recordings, number) for number in range(options.streams)]
     undisturbed = asyncio.run(run(speeches, None, options.model))

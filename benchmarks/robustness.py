@@ -41,6 +41,7 @@ from streaming_asr.training.distort import (
 from .align import Aligner
 from .calibrate import calibration_error, right_words
 from .compute import play_in_process
+from .material import load_recognizer, spread
 from .replay import Clip
 from .timeline import percentile, word_latencies
 
@@ -196,10 +197,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10.0, help="of each sound without speech")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    recordings = find_recordings([options.folder])
-    recordings = recordings[:: max(1, len(recordings) // options.limit)][: options.limit]
+    recordings = spread(find_recordings([options.folder]), options.limit)
     aligner = Aligner(load_model(options.model), Lexicon.from_file(options.model / LEXICON_FILE))
-    figures = measure(Recognizer.load(options.model), aligner, recordings, options.minutes)
+    figures = measure(load_recognizer(options.model), aligner, recordings, options.minutes)
     print(json.dumps(figures) if options.json else table(figures))
 
 

@@ -13,18 +13,18 @@ import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import numpy as np
 from streaming_asr_client import Final, connect
 
 from streaming_asr.evaluate import count_word_errors, stream_recordings
-from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import Recording, find_recordings, read_samples
+
+from .material import load_recognizer, to_pcm
 
 PACKET_BYTES = 2560  # 80 ms of 16-bit audio
 
 
 async def recognize(url: str, recording: Recording) -> str:
-    pcm = np.clip(np.round(read_samples(recording.path) * 32768), -32768, 32767).astype("<i2").tobytes()
+    pcm = to_pcm(read_samples(recording.path)).tobytes()
 
     async def packets() -> AsyncIterator[bytes]:
         for first in range(0, len(pcm), PACKET_BYTES):
@@ -59,7 +59,7 @@ def main() -> None:
     errors = count_word_errors((" ".join(r.words), text) for r, text in zip(recordings, texts, strict=True))
     row = {"wer": round(errors.wer, 5), "words": errors.words, "recordings": len(recordings)}
     if options.compare:
-        alone = [result.text for result in stream_recordings(Recognizer.load(), recordings)]
+        alone = [result.text for result in stream_recordings(load_recognizer(), recordings)]
         row["different_from_library"] = sum(a != b for a, b in zip(alone, texts, strict=True))
     print(json.dumps(row))
 

@@ -28,11 +28,12 @@ from streaming_asr.evaluate import count_word_errors
 from streaming_asr.manifest import SHIPPED_MODEL
 from streaming_asr.recordings import find_recordings, read_samples
 
-from .__main__ import serve_command, serving
 from .compute import read_metrics, usage
 from .cuts import Network, Way
 from .endurance import growth
+from .material import spread
 from .replay import pcm_blocks
+from .serving import serve_command, serving
 
 CHUNK_BYTES = 2560  # 80 ms
 BYTES_PER_SECOND = 32_000
@@ -202,7 +203,7 @@ async def run(
     async def watch() -> None:
         for number in range(1, round(soak.seconds / soak.memory_seconds) + 1):
             await asyncio.sleep(soak.memory_seconds)
-            ledger.memory.append(usage(pid).rss_bytes)
+            ledger.memory.append((await asyncio.to_thread(usage, pid)).rss_bytes)
             if number % max(1, round(soak.seconds / soak.memory_seconds / 6)) == 0:
                 await asyncio.to_thread(report, ledger)  # it may ask the server
 
@@ -238,8 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--model", type=Path, default=SHIPPED_MODEL, metavar="DIR", help="(default: the one that ships)"
     )
     options = parser.parse_args(arguments)
-    found = find_recordings([options.folder])
-    found = found[:: max(1, len(found) // options.recordings)][: options.recordings]
+    found = spread(find_recordings([options.folder]), options.recordings)
     clips = [b"".join(block.tobytes() for block in pcm_blocks(read_samples(each.path), 16000)) for each in found]
 
     with serving(serve_command(options.model)) as (url, pid, _):

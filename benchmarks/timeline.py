@@ -202,11 +202,10 @@ def _common_prefix(a: Sequence[str], b: Sequence[str]) -> int:
 
 
 def finalize_latency(timeline: Timeline) -> float | None:
-    """From sending ``finalize`` to the first final received after it."""
+    """From sending ``finalize`` to the final that answers it; another may end by itself meanwhile."""
     if timeline.finalize_sent is None:
         return None
-    sent = timeline.finalize_sent
-    return next((final.received - sent for final in timeline.finals if final.received >= sent), None)
+    return next((f.received - timeline.finalize_sent for f in timeline.finals if f.reason == "finalize"), None)
 
 
 @dataclass(frozen=True)

@@ -14,29 +14,19 @@ import time
 from pathlib import Path
 from typing import get_args
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from streaming_asr.decoder import Decoder, DecoderOptions
 from streaming_asr.evaluate import count_word_errors
-from streaming_asr.features import Samples, extract
 from streaming_asr.lexicon import Lexicon, LexiconTree
 from streaming_asr.manifest import LEXICON_FILE, LM_FILE, MANIFEST_FILE, NEURAL_LM_FILE
 from streaming_asr.model import load_model
-from streaming_asr.network import Network, Precision, StepFunction, best_precision
+from streaming_asr.network import Network, Precision, best_precision
 from streaming_asr.neural_lm import NeuralLM
 from streaming_asr.ngram import NGram
-from streaming_asr.recognizer import flush_silence
 from streaming_asr.recordings import find_recordings, read_samples
 
-
-def network_outputs(network: StepFunction, samples: Samples) -> NDArray[np.float32]:
-    """What the network makes of a whole recording, float32 [T, V]; as a stream that is finished gets it."""
-    frames = extract(np.concatenate((samples, flush_silence(network.config))))
-    frames = np.concatenate((frames, np.repeat(frames[-1:], -len(frames) % network.config.frames_per_step, axis=0)))
-    outputs: NDArray[np.float32] = network(torch.from_numpy(frames)[None], network.initial_state(1))[0][0].numpy()
-    return outputs
+from .material import network_outputs, spread
 
 
 def main() -> None:
@@ -55,8 +45,8 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="OPTION=V,V,…")
     options = parser.parse_args()
 
-    recordings = find_recordings([options.folder])
-    recordings = recordings[:: max(1, len(recordings) // options.limit)][: options.limit]
+    torch.set_num_threads(1)  # as the server does
+    recordings = spread(find_recordings([options.folder]), options.limit)
     model = load_model(options.acoustic or options.model)
     network = Network(model.with_phases(options.phases or model.config.phases), options.precision)
     lexicon = Lexicon.from_file(options.lexicon or options.model / LEXICON_FILE)

@@ -17,11 +17,11 @@ from streaming_asr.lexicon import Lexicon
 from streaming_asr.manifest import LEXICON_FILE, SHIPPED_MODEL
 from streaming_asr.model import load_model
 from streaming_asr.partials import PartialRule
-from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import find_recordings, read_samples
 
 from .align import Aligner
 from .compute import play_in_process
+from .material import load_recognizer, spread
 from .replay import Clip
 from .timeline import summarize
 
@@ -40,12 +40,11 @@ def main() -> None:
     parser.add_argument("--rule", type=parse_rule, action="append", default=[], metavar="P,Q,N,C")
     options = parser.parse_args()
     aligner = Aligner(load_model(options.model), Lexicon.from_file(options.model / LEXICON_FILE))
-    recognizer = Recognizer.load(options.model)
+    recognizer = load_recognizer(options.model)
     print("| recordings | rule | WER | retracted / shown | word latency p50 / p90 / p99 ms | first word p50 ms |")
     print("|---|---|---|---|---|---|")
     for folder in options.folders:
-        recordings = find_recordings([folder])
-        recordings = recordings[:: max(1, len(recordings) // options.limit)][: options.limit]
+        recordings = spread(find_recordings([folder]), options.limit)
         clips = []
         for recording in recordings:
             samples = read_samples(recording.path)

@@ -136,16 +136,17 @@ def test_cores_are_of_the_samples_within_the_window() -> None:
 @pytest.mark.parametrize("pid", [os.getpid(), None, 2**22 + 1])  # the last can be no process: proc(5), pid_max
 def test_a_process_is_watched_while_the_body_runs(pid: int | None) -> None:
     async def test() -> None:
-        now = 0.0
+        now, looked = 0.0, asyncio.Event()
 
         async def sleep(seconds: float) -> None:
             nonlocal now
             now += seconds
+            if now >= 0.75:
+                looked.set()
             await asyncio.sleep(0)
 
         async with watching(pid, lambda: now, sleep) as samples:
-            for _ in range(8):
-                await asyncio.sleep(0)
+            await (looked.wait() if pid == os.getpid() else asyncio.sleep(0.05))
         assert [at for at, _ in samples][:3] == ([0.0, 0.25, 0.5] if pid == os.getpid() else [])
 
     asyncio.run(test())

@@ -97,6 +97,9 @@ def test_first_partial_counts_from_the_first_words_start() -> None:
 def test_finalize_counts_to_the_final_that_answers_it() -> None:
     made = timeline(final(1.0, "turn"), final(3.08, "off", "finalize", 1), finalize_sent=ORIGIN + 3.0)
     assert finalize_latency(made) == pytest.approx(0.08)
+    by_itself = final(3.01, "off", "endpoint", 1)  # just before it was heard
+    made = timeline(by_itself, final(3.9, "", "finalize", 2), finalize_sent=ORIGIN + 3.0)
+    assert finalize_latency(made) == pytest.approx(0.9)
     assert finalize_latency(timeline(final(1.0, "turn"))) is None
     assert finalize_latency(timeline(finalize_sent=ORIGIN + 3.0)) is None
 
