@@ -202,6 +202,8 @@ def _webm() -> Format:
             entry[kind] = yield from _read(size)
         elif kind in BLOCKS:
             block_number, length = yield from _vint(keeps_marker=False)
+            if length > size:
+                raise _wrong("the WebM file holds a block that ends before it begins")
             if block_number == number:
                 block = yield from _read(size - length)
                 if len(block) < 3 or block[2] & LACING:

@@ -121,6 +121,7 @@ def test_a_wav_of_unknown_length() -> None:
         (FILES["webm"].replace(b"A_OPUS", b"A_AAC\0"), "bad_encoding"),
         (b"\x1aE\xdf\xa3\x01" + b"\xff" * 7, "bad_audio"),
         (b"\x1aE\xdf\xa3\x80\0", "bad_audio"),
+        (b"\x1aE\xdf\xa3\x80\xa3\x80\x81\0\0", "bad_audio"),  # a block of no bytes, with a track's number
         (b"fLaC\0\0\0\x04abcd\x80\0\0\0" + b"x" * 100, "bad_audio"),
         (b"fLaC\x80\0\0\x22" + FILES["flac"][8:42] + bytes(2_000_000), "bad_audio"),
         (b"fLaC\x80\0\0\x22" + FILES["flac"][8:18] + b"\x17\x70\x02" + FILES["flac"][21:42], "bad_sample_rate"),

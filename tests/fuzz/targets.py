@@ -19,6 +19,7 @@ from streaming_asr_client.protocol import ClientProtocol, Options
 
 from streaming_asr.access import credentials
 from streaming_asr.audio import ENCODINGS, SAMPLE_RATE, AudioDecoder
+from streaming_asr.containers import ContainerDecoder
 from streaming_asr.errors import ClientError, InputError
 from streaming_asr.lexicon import Lexicon
 from streaming_asr.limits import Limits
@@ -302,6 +303,55 @@ def audio(data: bytes) -> None:
     assert abs(total - decoder.seconds * SAMPLE_RATE) <= 0.5 + 1e-6
 
 
+def _opus_page(flags: int, packet: bytes) -> bytes:
+    return b"OggS\0" + bytes([flags]) + bytes(8) + b"\1\0\0\0" + bytes(8) + bytes([1, len(packet)]) + packet
+
+
+def _element(kind: str, body: bytes) -> bytes:
+    return bytes.fromhex(kind) + bytes([0x80 | len(body)]) + body
+
+
+OPUS_HEAD = b"OpusHead\1\1\x38\1\x80\xbb\0\0\0\0\0"
+OPUS_SILENCE = b"\xf8\xff\xfe"  # 20 ms
+STREAM_INFO = bytes.fromhex("1000 1000 000000 000000 03e800f0 00000000") + bytes(16)
+TRACK = _element("d7", b"\1") + _element("86", b"A_OPUS") + _element("63a2", OPUS_HEAD)
+CONTAINERS = [  # the smallest of each kind
+    b"RIFF\x28\0\0\0WAVEfmt \x10\0\0\0\1\0\1\0\x80\x3e\0\0\0\x7d\0\0\2\0\x10\0data\4\0\0\0\1\0\2\0",
+    b"fLaC\x80\0\0\x22" + STREAM_INFO + b"\xff\xf8\x59\x08\0\0\0\0",
+    _opus_page(2, OPUS_HEAD) + _opus_page(0, b"OpusTags" + bytes(8)) + _opus_page(0, OPUS_SILENCE),
+    _element("1a45dfa3", b"")
+    + bytes.fromhex("18538067ff")
+    + _element("1654ae6b", _element("ae", TRACK))
+    + bytes.fromhex("1f43b675ff")
+    + _element("a3", b"\x82\0\0\x80" + OPUS_SILENCE)  # of another track
+    + _element("a3", b"\x81\0\0\x80" + OPUS_SILENCE),
+]
+
+EDGES = (b"\0", b"\1", b"\x7f", b"\x80", b"\xff")  # of sizes
+
+
+def container(data: bytes) -> None:
+    """A file of any kind with something of it replaced, cut anywhere."""
+    reader = Reader(data)
+    file = CONTAINERS[reader.below(len(CONTAINERS))]
+    for _ in range(reader.below(6)):
+        at = reader.below(len(file) + 1)
+        if reader.below(2):
+            file = file[:at] + EDGES[reader.below(len(EDGES))] + file[at + 1 :]
+        else:
+            file = file[:at] + reader.take(reader.below(9)) + file[at + reader.below(9) :]
+    decoder = ContainerDecoder()
+    file += reader.take(reader.below(300))
+    size = 1 + reader.below(300)
+    try:
+        for at in range(0, len(file), size):
+            samples = decoder.accept(file[at : at + size])
+            assert len(samples) == 0 or np.abs(samples).max() <= 1.0
+        decoder.finish()
+    except ClientError as error:
+        assert error.code in ("bad_audio", "bad_encoding", "bad_sample_rate", "bad_channels")
+
+
 class _Headers:
     """Headers as any web server gives them."""
 
@@ -379,6 +429,7 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
     "wyoming": _conversation(WyomingAdapter),
     "native-message": native_message,
     "audio": audio,
+    "container": container,
     "handshake": handshake,
     "lexicon": lexicon,
     "client": client,
