@@ -13,19 +13,19 @@ LONGEST_UTTERANCE_SECONDS = 120.0  # without endpointing; each of its words cost
 
 @dataclass(frozen=True)
 class EndpointRule:
-    """Ends an utterance that has words when all of its conditions hold. Seconds throughout."""
+    """Ends an utterance that has begun when all of its conditions hold. Seconds throughout."""
 
     silence_seconds: float = 0.0  # since the model's last token; a VAD takes the room's noise for voice
-    utterance_seconds: float = 0.0  # since the first word's start
+    utterance_seconds: float = 0.0  # since the first word's start, or the onset of speech that is no word yet
 
 
 @dataclass(frozen=True)
 class Silence:
     """What is known at a step about the open utterance. Seconds throughout."""
 
-    contains_words: bool
+    has_begun: bool
     since_token: float  # since the model's last token
-    utterance: float  # since the first word's start; 0 without words
+    utterance: float  # since the first word's start, or the onset of speech that is no word yet
 
 
 def rules(trailing_silence_seconds: float = 0.6, max_utterance_seconds: float = 20.0) -> tuple[EndpointRule, ...]:
@@ -58,6 +58,6 @@ def session_rules(overrides: Endpointing) -> tuple[EndpointRule, ...]:
 
 def is_endpoint(table: tuple[EndpointRule, ...], silence: Silence) -> bool:
     """Whether any rule of the table matches."""
-    return silence.contains_words and any(
+    return silence.has_begun and any(
         silence.since_token >= rule.silence_seconds and silence.utterance >= rule.utterance_seconds for rule in table
     )

@@ -76,6 +76,7 @@ CHECKPOINT_SAMPLES = SAMPLE_RATE  # of silence from one checkpoint to the next
 SLEEP_AFTER_SECONDS = 0.5  # of silence, by every measure, outside an utterance
 FLUSH_FRAMES = 15  # of silence after the last sample, beside the look-ahead, so that its sounds can be emitted
 ONSET_REACH_FRAMES = 30  # how long before the model names a sound it may have begun
+LONE_WORD_FRAMES = 15  # from the first sound of a word to its last, at least, if the best guess has none
 BLANK_WITH_TOKEN = math.log(0.5)  # log probability of blank below which a frame counts as a token
 OVERLAYS_KEPT = 32  # lists of hotwords, so that who opens a session for each command pays for them once
 NOTHING_SAID = Guess(Words([], [], []), 0.0, 0, [], Words([], [], []), [])
@@ -375,7 +376,8 @@ class Stream:
         self.guess = NOTHING_SAID  # the decoder's
         self._decoder_origin = self._cursor - self._recognizer.delay_frames  # frame that the first output names
         self._partial = PartialText(self._recognizer.partial_rule)
-        self._in_speech = False
+        self._in_speech = self._holds_word = False
+        self._onset = self._cursor  # frame where speech began, while there is any
         self._shown: tuple[list[int], int] = ([], 0)  # word ids in the last partial, and how many of them are settled
 
     def _drain_inbox(self) -> None:
@@ -466,7 +468,7 @@ class Stream:
         if self._owes_checkpoint:
             self._say_checkpoint(events, self._cursor - PREROLL_FRAMES)
         if self._flushing is not None and not self.has_audio:
-            final = self._final(self._flushing)
+            final = self._final(self._flushing, self._hypotheses())
             self._say_checkpoint(events, self._cursor)
             events.append(final)
             self._samples_before += self._samples
@@ -478,7 +480,8 @@ class Stream:
         decoder = self._recognizer.decoder
         if self._last_token >= self._decoder_origin and self._heard_speech and not self._in_speech:
             self._in_speech = True
-            events.append(SpeechStarted(self._seconds(self._speech_onset())))
+            self._onset = self._speech_onset()
+            events.append(SpeechStarted(self._seconds(self._onset)))
         guess, partial = self.guess, self._partial
         settled = partial.update(guess)
         if settled > guess.stable_words:
@@ -491,28 +494,36 @@ class Stream:
             start, end = self._span(partial.shown.starts[0], partial.shown.ends[-1])
             events.append(Partial(self._utterance, " ".join(committed), " ".join(rest), start, end))
         words = guess.words
+        began = self._output_seconds(words.starts[0]) if words.ids else self._seconds(self._onset)
         silence = endpointing.Silence(
-            contains_words=bool(words.ids),
+            has_begun=bool(words.ids) or self._holds_word,
             since_token=self._since(self._last_token),
-            utterance=self._now() - self._output_seconds(words.starts[0]) if words.ids else 0.0,
+            utterance=self._now() - began,
         )
         in_audio = self._cursor * FRAME_SHIFT_SAMPLES <= self._samples  # not yet in the silence that a flush appends
         if in_audio and endpointing.is_endpoint(self._rules, silence):
-            if self._heard_speech:
-                end = self._decoder_origin + self._recognizer.frames_per_output * (words.ends[-1] + 1)
-                final = self._final("endpoint")
+            hypotheses = self._hypotheses()
+            said = hypotheses[0].words if hypotheses else []
+            if said or self._shown[0]:
+                last = said[-1].end_frame + 1 if said else 0
+                end = self._decoder_origin + self._recognizer.frames_per_output * last
+                final = self._final("endpoint", hypotheses)
                 self._say_checkpoint(events, max(end, self._cursor - ONSET_REACH_FRAMES))
                 events.append(final)
             self._restart_utterance()
-        elif not words.ids and self._is_quiet:
-            self._fall_asleep()
-            self._in_speech = False
-            self._listen()
+        elif not words.ids and not self._holds_word and self._is_quiet:
+            # The best guess may be amid a longer word, which will not go on, while a path beside it has heard one.
+            self._holds_word = self._in_speech and self._lasts(self._hypotheses())
+            if not self._holds_word:
+                self._fall_asleep()
+                self._in_speech = False
+                self._listen()
 
     @property
     def _owes_checkpoint(self) -> bool:
         """Whether it is time to say that nothing was said for a while."""
-        if not self._options.checkpoints or self.guess.words.ids or self._since(self._last_token) < PREROLL_SECONDS:
+        is_open = self._in_speech or bool(self.guess.words.ids)
+        if not self._options.checkpoints or is_open or self._since(self._last_token) < PREROLL_SECONDS:
             return False
         settled = self._samples_before + (self._cursor - PREROLL_FRAMES) * FRAME_SHIFT_SAMPLES
         return settled - self._checkpoint_at >= CHECKPOINT_SAMPLES
@@ -535,10 +546,20 @@ class Stream:
         """Whether this utterance holds more than steady noise, in which the model hears words too."""
         return self._last_changing >= max(0, self._decoder_origin - ONSET_REACH_FRAMES)
 
-    def _final(self, reason: Reason) -> Final:
-        hypotheses: list[Hypothesis] = []
-        if self._heard_speech and not self._asleep:
-            hypotheses = self._recognizer.decoder.finish(self.decoder_state, self._options.nbest)
+    def _lasts(self, hypotheses: Sequence[Hypothesis]) -> bool:
+        """Whether the best of them is more than a cough, or a knock."""
+        if not hypotheses or not hypotheses[0].words:
+            return False
+        first, last = hypotheses[0].words[0].start_frame, hypotheses[0].words[-1].end_frame
+        return self._recognizer.frames_per_output * (last - first) >= LONE_WORD_FRAMES
+
+    def _hypotheses(self) -> list[Hypothesis]:
+        """Of the utterance that ends here, best first; none where no speech was heard."""
+        if self._asleep or not self._heard_speech:
+            return []
+        return self._recognizer.decoder.finish(self.decoder_state, self._options.nbest)
+
+    def _final(self, reason: Reason, hypotheses: Sequence[Hypothesis]) -> Final:
         best = hypotheses[0] if hypotheses else None
         start = end = self._now()
         if best and best.words:

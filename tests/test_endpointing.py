@@ -8,12 +8,12 @@ from streaming_asr.messages import Endpointing
 @pytest.mark.parametrize(
     ("silence", "expected"),
     [
-        (Silence(contains_words=True, since_token=0.6, utterance=2.0), True),
-        (Silence(contains_words=True, since_token=0.54, utterance=2.0), False),
-        (Silence(contains_words=False, since_token=9.0, utterance=0.0), False),
-        (Silence(contains_words=True, since_token=0.24, utterance=20.0), True),  # a long utterance
-        (Silence(contains_words=True, since_token=0.24, utterance=19.9), False),
-        (Silence(contains_words=True, since_token=0.0, utterance=30.0), True),  # too long
+        (Silence(has_begun=True, since_token=0.6, utterance=2.0), True),
+        (Silence(has_begun=True, since_token=0.54, utterance=2.0), False),
+        (Silence(has_begun=False, since_token=9.0, utterance=0.0), False),
+        (Silence(has_begun=True, since_token=0.24, utterance=20.0), True),  # a long utterance
+        (Silence(has_begun=True, since_token=0.24, utterance=19.9), False),
+        (Silence(has_begun=True, since_token=0.0, utterance=30.0), True),  # too long
     ],
 )
 def test_default_rules(silence: Silence, expected: bool) -> None:
@@ -21,7 +21,7 @@ def test_default_rules(silence: Silence, expected: bool) -> None:
 
 
 def test_a_session_may_move_the_bounds() -> None:
-    silence = Silence(contains_words=True, since_token=0.3, utterance=2.0)
+    silence = Silence(has_begun=True, since_token=0.3, utterance=2.0)
     assert is_endpoint(session_rules(Endpointing(trailing_silence_ms=300)), silence)
     assert not is_endpoint(session_rules(Endpointing()), silence)
 
@@ -29,9 +29,9 @@ def test_a_session_may_move_the_bounds() -> None:
 @pytest.mark.parametrize(
     ("silence", "expected"),
     [
-        (Silence(contains_words=True, since_token=100.0, utterance=110.0), False),
-        (Silence(contains_words=True, since_token=0.24, utterance=120.0), True),
-        (Silence(contains_words=True, since_token=0.0, utterance=180.0), True),
+        (Silence(has_begun=True, since_token=100.0, utterance=110.0), False),
+        (Silence(has_begun=True, since_token=0.24, utterance=120.0), True),
+        (Silence(has_begun=True, since_token=0.0, utterance=180.0), True),
     ],
 )
 def test_without_endpointing_only_length_ends_an_utterance(silence: Silence, expected: bool) -> None:

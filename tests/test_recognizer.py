@@ -26,7 +26,7 @@ from streaming_asr.messages import Checkpoint, Endpointing, Event, Final, Partia
 from streaming_asr.model import AcousticModel, ModelConfig
 from streaming_asr.neural_lm import NeuralLM, Spelling
 from streaming_asr.ngram import NGram, vocabulary_fingerprint
-from streaming_asr.recognizer import PREROLL_FRAMES, Recognizer, Stream
+from streaming_asr.recognizer import NOTHING_SAID, PREROLL_FRAMES, Recognizer, Stream
 from streaming_asr.tokens import PHONES
 
 # A word for every phone, so that whatever the network says is made of words, and some that begin like others.
@@ -250,6 +250,18 @@ def test_asleep_any_sound_may_be_enough(recognizer: Recognizer) -> None:
     stream = recognizer.stream()
     stream.accept(silence(3.0))
     assert stream.missing_samples == 0
+
+
+def test_what_was_said_is_told_even_if_the_best_guess_is_amid_a_longer_word(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recognizer.decoder, "best_many", lambda states: [NOTHING_SAID for _ in states])
+    events = run(recognizer, np.concatenate((silence(0.7), noise(0.6), silence(2), noise(0.04), silence(2))), 960)
+    said, nothing = finals(events)  # what lasts for 40 ms is a cough
+    assert (said.reason, bool(said.words)) == ("endpoint", True)
+    assert 0.6 < said.start < said.end < 1.5
+    assert (nothing.reason, nothing.words) == ("stop", [])
+    assert sum(isinstance(event, SpeechStarted) for event in events) == 2
 
 
 def test_nothing_is_lost_around_a_finalize(recognizer: Recognizer) -> None:
