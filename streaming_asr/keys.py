@@ -11,6 +11,7 @@ import hmac
 import math
 import os
 import secrets
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -69,12 +70,19 @@ def read_keys(path: Path) -> dict[str, Key]:
 
 
 def write_keys(path: Path, keys: dict[str, Key]) -> None:
-    """Replaces the file at once, so that no server reads half of it; only its owner may read it."""
+    """Replaces the file at once, so that no server reads half of it.
+
+    A new one only its owner may read; whoever could read the old one, as a server of another user, goes on to.
+    """
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:  # mode 0600
             try:
                 file.write(msgspec.json.format(msgspec.json.encode(_File(list(keys.values()))), indent=2) + b"\n")
                 file.flush()
+                if path.exists():
+                    before = path.stat()
+                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                    os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
                 os.fsync(file.fileno())
                 os.replace(file.name, path)
             except BaseException:

@@ -39,6 +39,15 @@ def test_the_file_keeps_hashes_only_and_for_its_owner_only(path: Path) -> None:
     assert (key.name, key.max_sessions, key.audio_seconds_per_hour) == ("anna", 2, None)
 
 
+def test_whoever_could_read_the_file_still_can(path: Path) -> None:
+    add_key(path, "anna")
+    path.chmod(0o640)  # for a server of the file's group
+    before = path.stat()
+    add_key(path, "bob")
+    after = path.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+
+
 def test_keys_are_told_apart_and_revoked(path: Path) -> None:
     anna, berta = add_key(path, "anna"), add_key(path, "berta")
     keys = ring(path)
