@@ -134,7 +134,9 @@ class TranscriptFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         with self._file:
             if self._line_is_open:
                 self._replace(self._end, "\n")
+        if kind is not None and self._transcript is not None and self._end == len(self._transcript.head.encode()):
+            self._path.unlink(missing_ok=True)  # it is ours, and would be in the way of the next try

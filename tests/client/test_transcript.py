@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from streaming_asr_client.dictation import line
-from streaming_asr_client.errors import UsageError
+from streaming_asr_client.errors import ConnectionFailed, UsageError
 from streaming_asr_client.events import Final, Word
 from streaming_asr_client.transcript import Transcript, TranscriptFile, cues
 
@@ -67,6 +67,22 @@ def test_notes_are_added_to(tmp_path: Path, suffix: str) -> None:
             file.accept(line(final(text)))
             assert text in path.read_text()  # at once
     assert len(path.read_text().splitlines()) == 2
+
+
+@pytest.mark.parametrize(("suffix", "says"), [(".vtt", ""), (".vtt", "one"), (".txt", "")])
+def test_subtitles_of_a_session_that_never_was_are_not_in_the_way_of_the_next(
+    tmp_path: Path, suffix: str, says: str
+) -> None:
+    def session() -> None:
+        with TranscriptFile(path) as file:
+            if says:
+                file.accept(line(final(says)))
+            raise ConnectionFailed("nobody listens")
+
+    path = tmp_path / f"a{suffix}"
+    with pytest.raises(ConnectionFailed):
+        session()
+    assert path.exists() == (suffix == ".txt" or bool(says))
 
 
 @pytest.mark.parametrize(
