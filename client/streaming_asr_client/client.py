@@ -29,6 +29,7 @@ from websockets.exceptions import (
     InvalidURI,
     WebSocketException,
 )
+from websockets.http11 import Response
 
 from .errors import (
     ClientError,
@@ -44,8 +45,9 @@ from .protocol import ClientProtocol, Encoding, Endpointing, Options, Request, R
 from .steps import Steps
 from .unacknowledged import SAMPLE_BYTES, Unacknowledged
 
-DEFAULT_URL = "ws://127.0.0.1:8765/v1/stream"
+DEFAULT_PORT = 8765
 PATH = "/v1/stream"
+DEFAULT_URL = f"ws://127.0.0.1:{DEFAULT_PORT}{PATH}"
 MAX_KEPT_BYTES = 32 << 20  # of audio that is not acknowledged, in memory: 17 minutes of 16-bit mono at 16 kHz
 MAX_SPOOLED_BYTES = 1 << 30  # of it on disk: 9 hours
 # A final is as long as its utterance, which some servers let go on for hours without endpointing: 1 MiB is 78 minutes
@@ -53,6 +55,7 @@ MAX_SPOOLED_BYTES = 1 << 30  # of it on disk: 9 hours
 MAX_MESSAGE_BYTES = 64 << 20
 QUIET_SECONDS = 10.0  # without a word from the server until it is asked for one, and from then on until it is lost
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.25, 5.0
+MAX_REASON_BYTES = 300
 _NO_ANSWER = "the server does not answer any more"
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
@@ -62,6 +65,8 @@ def normalize_url(url: str) -> str:
     wrong = UsageError(f"{url!r} is no server address; one looks like {DEFAULT_URL}")
     try:
         parts = urlsplit(url if "://" in url else f"ws://{url}")
+        if "://" not in url and parts.hostname and parts.port is None:
+            parts = parts._replace(netloc=f"{parts.netloc}:{DEFAULT_PORT}")
         port = parts.port
     except ValueError:  # an unclosed bracket, a port that is no number
         raise wrong from None
@@ -79,19 +84,27 @@ def _is_loopback(url: str) -> bool:
         return host == "localhost"
 
 
+def _first_line(response: Response) -> str:
+    """Of what the server says about a refusal; nothing of what is no line for people."""
+    line = bytes(response.body or b"")[:MAX_REASON_BYTES].decode(errors="replace").strip().partition("\n")[0]
+    return line if line.isprintable() else ""
+
+
 def explain_connect_failure(url: str, failure: Exception) -> ClientError:
     """What to tell people about an exception from connecting to `url`."""
     match failure:
         case InvalidURI():
             return UsageError(f"{url!r} is no server address; one looks like {DEFAULT_URL}")
-        case InvalidStatus() if failure.response.status_code == 503:
-            return ServerFull(url)
+        case InvalidStatus() if failure.response.status_code in (429, 503):
+            return ServerFull(url, _first_line(failure.response))
         case InvalidStatus() if failure.response.status_code == 404:
             return ConnectionFailed(f"there is a server, but nothing at {url} (HTTP 404); the path should be {PATH}")
         case InvalidStatus() if failure.response.status_code == 401:
             return ConnectionFailed(f"the server at {url} asks for an API key, and was given none that is good")
         case InvalidStatus():
-            return ConnectionFailed(f"the server at {url} refuses: HTTP {failure.response.status_code}")
+            reason = _first_line(failure.response)
+            status = f"HTTP {failure.response.status_code}{f', {reason}' if reason else ''}"
+            return ConnectionFailed(f"the server at {url} refuses: {status}")
         case InvalidMessage() | EOFError():
             return ConnectionFailed(f"something answers at {url}, but it is no WebSocket server")
         case InvalidHandshake():
@@ -457,6 +470,10 @@ async def connect(
         formatted,
         resumable=resume_seconds > 0,
     )
+    if key is not None and not (key.isascii() and key.isprintable() and key.split() == [key]):
+        raise UsageError(
+            "the API key is not one word of letters, digits and signs, as `streaming-asr keys add` prints it"
+        )
     protocol = ClientProtocol(url, options)
     open_again = functools.partial(_open, url, key, open_timeout_seconds)
     with _spool_file(spool) as file:

@@ -26,7 +26,9 @@ from streaming_asr_client import (
 )
 from streaming_asr_client.client import explain_connect_failure, normalize_url
 from websockets.asyncio.server import ServerConnection
-from websockets.exceptions import ConnectionClosed
+from websockets.datastructures import Headers
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.http11 import Response
 
 from .fake_server import READY, FakeServer, Recorded, ready, recognize
 
@@ -44,7 +46,9 @@ URL = "ws://h:1/v1/stream"
         ("https://h", "wss://h/v1/stream"),
         ("wss://h/asr/v1/stream?key=1", "wss://h/asr/v1/stream?key=1"),
         ("ws://[::1]:8765", "ws://[::1]:8765/v1/stream"),
-        ("192.168.1.5", "ws://192.168.1.5/v1/stream"),
+        ("192.168.1.5", "ws://192.168.1.5:8765/v1/stream"),
+        ("[::1]/asr", "ws://[::1]:8765/asr"),
+        ("http://h", "ws://h/v1/stream"),
     ],
 )
 def test_addresses_as_people_type_them(typed: str, meant: str) -> None:
@@ -75,6 +79,25 @@ def test_why_there_is_no_connection(failure: Exception, says: str) -> None:
     error = explain_connect_failure(URL, failure)
     assert isinstance(error, ConnectionFailed)
     assert says in str(error)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_no_room_is_told_with_the_servers_reason(status: int) -> None:
+    response = Response(status, "", Headers(), b"the key has 1 session already\nmore\n")
+    error = explain_connect_failure(URL, InvalidStatus(response))
+    assert isinstance(error, ServerFull)
+    assert "(the key has 1 session already)" in str(error)
+
+
+@pytest.mark.parametrize("key", ["sesame\nopen", "sesame open", "sésame", ""])
+def test_a_key_that_is_none_is_not_repeated(key: str) -> None:
+    async def body() -> None:
+        async with connect(URL, key=key):
+            pass
+
+    with pytest.raises(UsageError, match="API key") as caught:
+        asyncio.run(body())
+    assert "same" not in str(caught.value)
 
 
 def test_a_server_without_tls_is_not_called_absent() -> None:
