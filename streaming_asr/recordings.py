@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,7 @@ def find_recordings(folders: Sequence[Path]) -> list[Recording]:
         if not folder.is_dir():
             raise InputError(f"{folder} is not a folder")
         for transcript in sorted(folder.rglob("*.trans.txt")):
-            for line in transcript.read_text().splitlines():
+            for line in _read_text(transcript).splitlines():
                 utterance, _, text = line.partition(" ")
                 path = transcript.parent / f"{utterance}.flac"
                 if path.exists():
@@ -46,35 +47,44 @@ def find_recordings(folders: Sequence[Path]) -> list[Recording]:
     return sorted(recordings, key=lambda recording: recording.utterance)
 
 
-def _cannot_read(path: Path, error: soundfile.LibsndfileError | OSError) -> InputError:
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _cannot_read(path: str | Path, error: soundfile.LibsndfileError | OSError) -> InputError:
     """With the system's words if the file cannot be opened at all; libsndfile's own are "System error"."""
     try:
-        path.open("rb").close()
+        Path(path).open("rb").close()
     except OSError as refused:
         error = refused
     return InputError(f"cannot read {path}: {getattr(error, 'error_string', None) or error.strerror or error}")
 
 
-def duration_seconds(path: Path) -> float:
+def duration_seconds(path: str | Path) -> float:
     """Length of a recording, from its header. Raises `InputError`, naming the file."""
     try:
-        return float(soundfile.info(path).duration)
+        return float(soundfile.info(os.fsencode(path)).duration)
     except (soundfile.LibsndfileError, OSError) as error:
         raise _cannot_read(path, error) from error
 
 
-def read_blocks(path: Path, block_seconds: float = BLOCK_SECONDS) -> Iterator[Samples]:
-    """A recording, whatever libsndfile reads, in blocks of float32 [N], 16 kHz mono.
+def read_blocks(path: str | Path, block_seconds: float = BLOCK_SECONDS) -> Iterator[Samples]:
+    """A recording, whatever libsndfile reads, in blocks of float32 [N] in -1..1, 16 kHz mono.
 
     Resampled in a stream, so that a file of any length needs one block of memory. Raises `InputError`, naming the file.
     """
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(os.fsencode(path)) as file:  # names need not be UTF-8
             resampler = None
             if file.samplerate != SAMPLE_RATE:
                 resampler = soxr.ResampleStream(file.samplerate, SAMPLE_RATE, 1, dtype="float32")
             for block in file.blocks(int(block_seconds * file.samplerate), dtype="float32", always_2d=True):
-                mono = block.mean(axis=1, dtype=np.float32)
+                if not np.isfinite(block).all():
+                    raise InputError(f"{path} holds a sample that is infinite or no number")
+                mono = block.clip(-1, 1).mean(axis=1, dtype=np.float32)
                 yield resampler.resample_chunk(mono) if resampler else mono
             if resampler:
                 yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
@@ -82,7 +92,7 @@ def read_blocks(path: Path, block_seconds: float = BLOCK_SECONDS) -> Iterator[Sa
         raise _cannot_read(path, error) from error
 
 
-def read_samples(path: Path) -> Samples:
+def read_samples(path: str | Path) -> Samples:
     """A whole recording as float32 [N], 16 kHz mono. Raises `InputError`, naming the file."""
     blocks = list(read_blocks(path))
     return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
