@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import InvalidMessage
 from websockets.frames import Frame, Opcode
 from websockets.protocol import OPEN, Event
 from websockets.server import ServerProtocol
@@ -71,6 +72,10 @@ class WebSocketConnection(ServerConnection):
 
     def send_data(self) -> None:
         """What is to be sent; before the library fails the connection by itself, what is wrong."""
+        wrong = self.protocol.handshake_exc
+        if isinstance(wrong, InvalidMessage) and not (self._is_explained or isinstance(wrong.__cause__, EOFError)):
+            self._is_explained = True  # the library would close without a word
+            self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
         close = self.protocol.close_sent
         if close is not None and not self._is_explained and close.code in FRAME_ERRORS:
             self._is_explained = True

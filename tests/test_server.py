@@ -349,6 +349,8 @@ def test_plain_http() -> None:
                 assert head.startswith((await get(server, path)).partition(b"\r\n")[0])
                 assert head.endswith(b"\r\n\r\n")
                 assert (await get(server, path, method="OPTIONS")).startswith(b"HTTP/1.1 405")
+                with_body = await get(server, path, "Content-Length: 1\r\n", method="POST")
+                assert with_body.startswith(b"HTTP/1.1 400")
             for path in ("/web/../page.py", "//[", "/web/%2e%2e/page.py"):
                 assert (await get(server, path)).startswith(b"HTTP/1.1 404")
             assert (await get(server, "/", "Origin: https://evil.example\r\n")).startswith(b"HTTP/1.1 403")
