@@ -213,7 +213,11 @@ def _ordinal(words: Words, at: int) -> _Number | None:
     if head is None or not head.value:
         return None
     if _word(words, head.end) in _SCALE_ORDINALS:
-        return _Number(head.value * _SCALE_ORDINALS[words[head.end]], head.end + 1)
+        scale = _SCALE_ORDINALS[words[head.end]]
+        group = head.value % 1000 if scale < 1000 else head.value  # "one thousand two hundredth"
+        if scale < 1000 and not 0 < group < (100 if group == head.value else 10):
+            return None
+        return _Number(head.value - group + group * scale, head.end + 1)
     if head.value % 100:
         # "one hundred and twenty first": the cardinal has taken "twenty" with it
         tens = head.value % 100
@@ -413,6 +417,8 @@ def _digit_string(words: Words, at: int) -> Span | None:
     least = MIN_DIGITS_ASKED_FOR if _word(words, at - 1) in _BEFORE_DIGITS else MIN_DIGITS
     if len(digits) < least or _goes_on(words, end) or _word(words, at - 1) in _UNFINISHED:
         return None
+    if set(words[at:end]) <= {"oh", "o"}:  # sighs
+        return None
     if len(digits) in (7, 10):
         parts = [digits[-10:-7], digits[-7:-4], digits[-4:]]
         return Span("-".join(part for part in parts if part), at, end)
@@ -430,6 +436,8 @@ def _plain_year(words: Words, at: int) -> Span | None:
     before = _word(words, at - 1)
     if before not in _BEFORE_A_YEAR:
         if before in _BEFORE_A_PRICE or _goes_on(words, year.end) or _is_counted(words, year.end):
+            return None
+        if _word(words, year.end) in _SMALL_ORDINALS:  # "two thousand and twenty first"
             return None
         # Until twelve it may be a time; "fifteen twenty" is two numbers.
         least = 2001 if {"thousand", "hundred"} & set(words[at : year.end]) else 1300
