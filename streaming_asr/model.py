@@ -43,7 +43,7 @@ MAX_LAYERS = 64
 NUM_CONVOLUTIONS = 3
 FREQUENCY_STRIDE = 1, 2  # time, frequency
 SURELY_NOT = -20.0  # log-probability of all but blank before the first sample
-FEWEST_FRAMES, FEWEST_BINS = 7, 15  # that these leave something of
+FEWEST_FRAMES = 7  # that these leave something of
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,16 @@ class ModelConfig:
             least = 0 if field.name in ("lookahead_frames", "channels") else 1
             if field.name != "cell" and not (isinstance(value, int) and least <= value <= 65536):
                 raise ModelError(f"{field.name} must be a whole number from {least} to 65536, not {value!r}")
+        if self.frames_per_step % self.outputs_per_step:
+            raise ModelError("frames_per_step must be a multiple of outputs_per_step, or words would drift")
+        if self.num_mel_bins != NUM_MEL_BINS or self.num_tokens != NUM_TOKENS:
+            raise ModelError(f"num_mel_bins must be {NUM_MEL_BINS} and num_tokens {NUM_TOKENS}, as in all else here")
         if self.lookahead_frames > self.context_frames:
             raise ModelError("lookahead_frames must not exceed context_frames: what a step names it must see")
         if self.phases > self.outputs_per_step:
             raise ModelError("phases must not exceed outputs_per_step: the readings would repeat themselves")
-        if self.channels and (self.window_frames < FEWEST_FRAMES or self.num_mel_bins < FEWEST_BINS):
-            raise ModelError(f"convolutions need {FEWEST_FRAMES} frames a step and {FEWEST_BINS} mel bins at least")
+        if self.channels and self.window_frames < FEWEST_FRAMES:
+            raise ModelError(f"convolutions need {FEWEST_FRAMES} frames a step at least")
 
     @property
     def window_frames(self) -> int:

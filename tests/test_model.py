@@ -118,7 +118,9 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         {"phases": 0},
         {"phases": 3},
         {"channels": 8, "frames_per_step": 3},
-        {"channels": 8, "num_mel_bins": 14},
+        {"num_mel_bins": 40},
+        {"num_tokens": 50},
+        {"frames_per_step": 7},
     ],
 )
 def test_impossible_configs_are_refused(change: dict[str, object]) -> None:
