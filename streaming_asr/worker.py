@@ -528,16 +528,8 @@ class Worker:
         self._on_step(StepReport(queue_seconds, ended - began, late_seconds))
         for at, (handle, waited, stepped) in enumerate(zip(batch, queue_seconds, results, strict=True)):
             if handle._options.timings and not isinstance(stepped, Exception):
-                results[at] = self._timed(stepped, waited, ended - began)
+                results[at] = timed(stepped, waited, ended - began, self._recognizer.search_seconds)
         self._after_step(batch, results, ended)
-
-    def _timed(self, events: list[Event], queue_seconds: float, step_seconds: float) -> Stepped:
-        search_seconds = min(self._recognizer.search_seconds, step_seconds)
-        timings = Timings(_ms(queue_seconds), _ms(step_seconds - search_seconds), _ms(search_seconds), 0.0)
-        return [
-            msgspec.structs.replace(event, timings=timings) if isinstance(event, Partial | Final) else event
-            for event in events
-        ]
 
     def _step_alone(self, handle: Handle) -> list[Stepped] | None:
         assert handle._stream is not None
@@ -558,18 +550,30 @@ class Worker:
 
     def _deliver(self, deliveries: list[tuple[Handle, list[Event]]], ended: float) -> None:
         """On the event loop: hands each stream what its step found."""
-        emission = _ms(self._clock() - ended)
+        waited = self._clock() - ended
         for handle, events in deliveries:
             try:
-                handle._on_events([_emitted(event, emission) for event in events])
+                handle._on_events([delayed(event, waited) for event in events])
             except Exception as error:
                 log_failure(logger, "taking events", error)
                 asyncio.get_running_loop().call_soon(handle._on_failure)  # which may raise too
 
 
-def _emitted(event: Event, emission: float) -> Event:
+def timed(events: list[Event], queue_seconds: float, step_seconds: float, search_seconds: float) -> list[Event]:
+    """Events of a step with what they waited for: until it began, and in it, of which the search took a part."""
+    search_seconds = min(search_seconds, step_seconds)
+    timings = Timings(_ms(queue_seconds), _ms(step_seconds - search_seconds), _ms(search_seconds), 0.0)
+    return [
+        msgspec.structs.replace(event, timings=timings) if isinstance(event, Partial | Final) else event
+        for event in events
+    ]
+
+
+def delayed(event: Event, seconds: float) -> Event:
+    """An event with timings, if it has any, that was on its way for so much longer."""
     if not isinstance(event, Partial | Final) or event.timings is None:
         return event
+    emission = round(event.timings.emission + _ms(seconds), 1)
     return msgspec.structs.replace(event, timings=msgspec.structs.replace(event.timings, emission=emission))
 
 

@@ -32,7 +32,7 @@ import numpy as np
 from .audio import SAMPLE_RATE, Samples
 from .channel import Channel
 from .logs import log_failure
-from .messages import Event, Final, Partial, Reason, StreamOptions
+from .messages import Event, Reason, StreamOptions
 from .proc import PROC, read_stat
 from .watchdog import Watchdog
 from .worker import (
@@ -45,6 +45,7 @@ from .worker import (
     Handle,
     StepReport,
     Worker,
+    delayed,
 )
 
 logger = logging.getLogger(__name__)
@@ -158,8 +159,8 @@ class RemoteHandle:
     def on_events(self, told_at: float, events: list[Event]) -> None:
         """What a step found; `told_at` on the monotonic clock, which all processes share."""
         if not self._closed:
-            on_the_way = 1000 * (time.monotonic() - told_at)
-            self._callbacks.deliver([_later(event, on_the_way) for event in events])
+            on_the_way = time.monotonic() - told_at
+            self._callbacks.deliver([delayed(event, on_the_way) for event in events])
 
     def on_reached(self) -> None:
         """The oldest mark that was not reached yet is."""
@@ -372,13 +373,6 @@ class WorkerProcess:
         except Exception as error:
             log_failure(logger, "taking what a worker tells", error)
             asyncio.get_running_loop().call_soon(handle.on_failure)  # which may raise too
-
-
-def _later(event: Event, milliseconds: float) -> Event:
-    if not isinstance(event, Partial | Final) or event.timings is None:
-        return event
-    emission = round(event.timings.emission + milliseconds, 1)
-    return msgspec.structs.replace(event, timings=msgspec.structs.replace(event.timings, emission=emission))
 
 
 # --- in the child ----------------------------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ from fakes import (
 
 from streaming_asr.audio import AudioDecoder, Samples
 from streaming_asr.engine import Engine
-from streaming_asr.messages import Event, Final, StreamOptions
-from streaming_asr.worker import MAX_REQUESTS, Handle, StepReport, is_runnable
+from streaming_asr.messages import Event, Final, Partial, SpeechStarted, StreamOptions, Timings
+from streaming_asr.worker import MAX_REQUESTS, Handle, StepReport, delayed, is_runnable, timed
 
 # --- engine --------------------------------------------------------------------------------------------------------
 
@@ -609,3 +609,18 @@ def test_a_thread_that_waits_is_told_from_one_that_could_run() -> None:
         waits.join()
         spins.join()
     assert not is_runnable(waits)
+
+
+def test_timings_tell_what_an_event_waited_for() -> None:
+    partial, started = Partial(0, "", "a", 0.0, 0.1), SpeechStarted(0.0)
+    event, untimed = timed([partial, started], queue_seconds=0.0123, step_seconds=0.02, search_seconds=0.0045)
+    assert isinstance(event, Partial)
+    assert event.timings == Timings(queue=12.3, compute=15.5, decode=4.5, emission=0.0)
+    assert untimed is started
+    later = delayed(delayed(event, 0.001), 0.0026)
+    assert isinstance(later, Partial)
+    assert later.timings == Timings(queue=12.3, compute=15.5, decode=4.5, emission=3.6)
+    assert delayed(partial, 1.0) is partial
+    [whole] = timed([partial], 0.0, 0.002, search_seconds=0.003)  # by a clock of its own
+    assert isinstance(whole, Partial)
+    assert whole.timings == Timings(0.0, 0.0, 2.0, 0.0)
