@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Literal
 
 from .errors import ClientError, ConnectionLost, LocalProtocolError, RemoteProtocolError, ServerError, ServerFull
-from .events import TYPE_NAMES, Done, Error, Event, parse_event
+from .events import TYPE_NAMES, Done, Error, Event, Ready, parse_event
 from .unacknowledged import SAMPLE_BYTES
 
 PROTOCOL_VERSION = 1
@@ -181,6 +181,11 @@ class ClientProtocol:
         following = _REMOTE.get((self.state, name))
         if following is None:
             raise RemoteProtocolError(f"the server sent {name!r} while the session was {self.state}")
+        if isinstance(event, Ready) and event.protocol != PROTOCOL_VERSION:
+            raise RemoteProtocolError(
+                f"the server speaks version {event.protocol} of the protocol, this client {PROTOCOL_VERSION}: "
+                f"update {'this client' if event.protocol > PROTOCOL_VERSION else 'the server'}"
+            )
         self.state = following
         if isinstance(event, Error):
             self.error = event

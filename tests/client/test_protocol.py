@@ -100,6 +100,13 @@ def test_what_the_server_may_send(state: State, message: str) -> None:
         assert protocol.state is following
 
 
+@pytest.mark.parametrize(("version", "advice"), [(0, "update the server"), (2, "update this client")])
+def test_another_version_of_the_protocol_is_told(version: int, advice: str) -> None:
+    ready = {"type": "ready", "session_id": "s", "protocol": version, "model": "m", "chunk_ms": 60}
+    with pytest.raises(RemoteProtocolError, match=f"speaks version {version} .* {advice}"):
+        in_state(State.STARTING).receive(json.dumps(ready))
+
+
 @pytest.mark.parametrize("state", State)
 def test_a_newer_servers_message_changes_nothing(state: State) -> None:
     protocol = in_state(state)
