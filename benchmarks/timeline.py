@@ -347,7 +347,6 @@ class Summary:
     cut_early: float  # share of sessions with a final between words less than PAUSE_SECONDS apart
     retracted: float  # share of the words shown
     committed_retracted: int
-    real_time_factor: float  # wall-clock from the first sample to the last message, to audio; the longest session's
 
 
 def summarize(timelines: Sequence[Timeline]) -> Summary:
@@ -359,7 +358,6 @@ def summarize(timelines: Sequence[Timeline]) -> Summary:
     partials = [value for timeline in good if (value := first_partial(timeline)) is not None]
     ends = [end for t in good if t.finalize_sent is None and (end := endpoint(t)) is not None]
     taken_back = sum((retractions(timeline) for timeline in good), Retractions())
-    factors = [(t.done - t.origin) / t.audio_seconds for t in good if t.done is not None and t.audio_seconds > 0]
     return Summary(
         sessions=len(timelines),
         failed=len(timelines) - len(good),
@@ -372,5 +370,4 @@ def summarize(timelines: Sequence[Timeline]) -> Summary:
         cut_early=round(sum(end.cut_early > 0 for end in ends) / len(ends), 4) if ends else 0.0,
         retracted=round(taken_back.share, 5),
         committed_retracted=taken_back.committed_retracted,
-        real_time_factor=round(max(factors), 4) if factors else 0.0,
     )

@@ -35,7 +35,6 @@ LEVELS = 127  # of weights in the file, on either side of 0, with a scale for ea
 MAX_WEIGHT = 1e6  # of a scale or a bias; what is larger, or not finite, is no network's
 
 Rows = NDArray[np.float16]
-_Quantized = tuple[NDArray[np.int8], NDArray[np.float32]]
 
 
 class _Embedding(nn.Embedding):

@@ -168,7 +168,7 @@ class Trainer:
     def __init__(
         self, config: TrainConfig, train: DataSet, dev: DataSet | None, folder: Path, init: AcousticModel | None = None
     ) -> None:
-        self.config, self.train_set, self.dev_set, self.folder = config, train, dev, folder
+        self.config, self.dev_set, self.folder = config, dev, folder
         folder.mkdir(parents=True, exist_ok=True)
         self.rank = distributed.get_rank() if distributed.is_initialized() else 0
         self.world_size = distributed.get_world_size() if distributed.is_initialized() else 1

@@ -266,7 +266,6 @@ def test_the_checkpoint_is_read_without_pickle(corpus: Path, tmp_path: Path, mon
     for _ in range(2):
         train([corpus / "audio"], corpus / "lexicon.txt", tmp_path / "run", config=config, max_hours=0.0)
     assert seen == [True]
-    assert Trainer.__doc__
 
 
 @pytest.mark.parametrize("recipe", sorted(RECIPES.glob("*.json")), ids=lambda path: path.stem)
