@@ -452,6 +452,9 @@ def _list_devices() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for as long as we run
     parser = argument_parser()
     options = parser.parse_args(arguments)
     if options.fast and options.file is None:

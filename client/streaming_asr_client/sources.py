@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import threading
 import wave
 from collections.abc import AsyncIterator, Callable
@@ -122,7 +123,11 @@ class WavSource(_Paced):
 
 
 def _advice(path: str) -> str:
-    return f"convert it: ffmpeg -i {path} -ac 1 -ar 16000 -c:a pcm_s16le converted.wav"
+    return f"convert it: ffmpeg -i {shlex.quote(path)} -ac 1 -ar 16000 -c:a pcm_s16le converted.wav"
+
+
+SIGNATURES = (b"RIFF", b"fLaC", b"OggS", b"ID3", b"\x1aE\xdf\xa3")  # that files of sound begin with
+RAW_ADVICE = "give its name to --file, or convert it: ffmpeg -i - -f s16le -ac 1 -ar 16000 - | …"
 
 
 class StdinSource(_Paced):
@@ -154,9 +159,13 @@ class StdinSource(_Paced):
     def _read(self) -> None:
         """The reader's thread, until the end of the input or until nobody listens. Half a sample waits for the rest."""
         size = self.sample_rate * BLOCK_MS // 1000 * SAMPLE_BYTES
-        half = b""
+        half, is_first = b"", True
         try:
             while data := os.read(self._descriptor, size):
+                if is_first and data.startswith(SIGNATURES):
+                    self._queue.close(UsageError(f"standard input is no raw sound but a file; {RAW_ADVICE}"))
+                    return
+                is_first = False
                 data = half + data
                 whole = len(data) // SAMPLE_BYTES * SAMPLE_BYTES
                 block, half = data[:whole], data[whole:]

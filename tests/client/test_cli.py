@@ -503,3 +503,9 @@ def test_what_programs_print_goes_above_the_live_line(mic: Mic, noise_wav: Path)
         os.close(ours)
     assert process.returncode == 0
     assert [written.count(f"\x1b[J\r{line}\r\n") for line in ("ok", "halfok", "half")] == [1, 1, 1]
+
+
+def test_closed_outputs_are_no_fault() -> None:
+    command = [sys.executable, "-m", "streaming_asr_client", "--server", "ws://127.0.0.1:1", "--file", "none.wav"]
+    done = subprocess.run(["bash", "-c", f"{shlex.join(command)} >&- 2>&-"], check=False)
+    assert done.returncode == 2  # there is no such file

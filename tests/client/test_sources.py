@@ -154,6 +154,20 @@ def test_stdin_can_be_stopped_while_it_waits() -> None:
     os.close(reading)
 
 
+@pytest.mark.parametrize("head", [b"RIFF$\0\0\0WAVE", b"fLaC\0\0", b"OggS\0\0", b"ID3\4"])
+def test_a_file_through_stdin_is_not_taken_for_raw_sound(head: bytes) -> None:
+    reading, writing = os.pipe()
+    os.write(writing, head)
+
+    async def body() -> None:
+        with pytest.raises(UsageError, match="no raw sound but a file; give its name to --file"):
+            await everything(StdinSource(reading, fast=True))
+
+    asyncio.run(body())
+    os.close(writing)
+    os.close(reading)
+
+
 def test_stdin_that_cannot_be_read() -> None:
     reading, writing = os.pipe()
     os.close(writing)
