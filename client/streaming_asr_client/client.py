@@ -106,7 +106,8 @@ def explain_connect_failure(url: str, failure: Exception) -> ClientError:
             status = f"HTTP {failure.response.status_code}{f', {reason}' if reason else ''}"
             return ConnectionFailed(f"the server at {url} refuses: {status}")
         case InvalidMessage() | EOFError():
-            return ConnectionFailed(f"something answers at {url}, but it is no WebSocket server")
+            hint = "; does it listen at wss:// instead?" if url.startswith("ws:") else ""
+            return ConnectionFailed(f"something answers at {url}, but it is no WebSocket server{hint}")
         case InvalidHandshake():
             return ConnectionFailed(f"cannot open {url}: {failure}")
         case TimeoutError():
@@ -115,6 +116,11 @@ def explain_connect_failure(url: str, failure: Exception) -> ClientError:
             return ConnectionFailed(f"no server at {url} — start one with `streaming-asr serve`")
         case socket.gaierror():
             return ConnectionFailed(f"no server at {url}: the host {urlsplit(url).hostname!r} is not known")
+        case ssl.SSLCertVerificationError():
+            return ConnectionFailed(
+                f"the certificate of {url} is not trusted here ({failure}); "
+                "the variable SSL_CERT_FILE may name that of your own authority"
+            )
         case ssl.SSLError():
             return ConnectionFailed(f"no secure connection to {url}: {failure}")
         case ConnectionResetError() if url.startswith("wss:"):

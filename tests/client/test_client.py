@@ -70,8 +70,9 @@ def test_what_is_no_address(typed: str) -> None:
         (OSError("Multiple exceptions: refused"), f"no server at {URL} — start one"),
         (socket.gaierror(-2, "unknown"), "the host 'h' is not known"),
         (TimeoutError(), "does not answer"),
-        (EOFError(), "no WebSocket server"),
-        (ssl.SSLCertVerificationError("bad certificate"), "no secure connection"),
+        (EOFError(), "no WebSocket server; does it listen at wss:// instead?"),
+        (ssl.SSLCertVerificationError("bad certificate"), "SSL_CERT_FILE"),
+        (ssl.SSLError("no shared cipher"), "no secure connection"),
         (ConnectionResetError(), "(ConnectionResetError)"),
     ],
 )
