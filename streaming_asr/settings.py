@@ -48,9 +48,10 @@ def parse(
     from_environment = {
         name: _from_text(action, environment[variable], variable)
         for name, action in actions.items()
-        if (variable := PREFIX + name.upper()) in environment
+        if environment.get(variable := PREFIX + name.upper())  # an empty one is none, as Compose passes them on
     }
-    path = given.config or (Path(environment[f"{PREFIX}CONFIG"]) if f"{PREFIX}CONFIG" in environment else None)
+    named = environment.get(f"{PREFIX}CONFIG")
+    path = given.config or (Path(named) if named else None)
     from_file = {} if path is None else _from_file(actions, path)
     defaults = {name: action.default for name, action in actions.items()}
     command.set_defaults(**{**from_file, **from_environment})

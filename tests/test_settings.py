@@ -100,6 +100,12 @@ def test_a_mistake_in_the_environment_is_named(name: str, value: str) -> None:
         parsed(None, {f"STREAMING_ASR_{name}": value})
 
 
+def test_an_empty_variable_is_none(file: Path) -> None:
+    empty = dict.fromkeys(("STREAMING_ASR_CONFIG", "STREAMING_ASR_PORT", "STREAMING_ASR_KEYS"), "")
+    assert parsed(None, empty).keys is None
+    assert parsed(file, empty).port == 2
+
+
 def test_what_a_variable_may_be_is_named() -> None:
     with pytest.raises(InputError, match="STREAMING_ASR_LEVEL must be one of low, high"):
         parsed(None, {"STREAMING_ASR_LEVEL": "middle"})
