@@ -137,7 +137,7 @@ class Recognizer:
     @classmethod
     def load(
         cls,
-        folder: Path = SHIPPED_MODEL,
+        folder: str | Path = SHIPPED_MODEL,
         decoder_options: dict[str, Any] | None = None,
         precision: Precision | None = None,
         device: Device = "cpu",
@@ -150,6 +150,7 @@ class Recognizer:
         The search and its language models run on the CPU whatever the network's ``device``. Raises `ModelError`, naming
         the file, when something is missing, damaged or does not fit, and `InputError` for what this machine lacks.
         """
+        folder = Path(folder)
         manifest = read_manifest(folder)
         if not manifest.name:
             raise ModelError(f"{folder / MANIFEST_FILE} gives the model no name")
