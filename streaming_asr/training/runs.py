@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import torch
@@ -19,11 +19,25 @@ def read_settings(path: Path | None, kind: type[Settings]) -> Settings:
     if path is None:
         return kind()
     try:
-        return msgspec.json.decode(path.read_bytes(), type=kind)
+        content = path.read_bytes()
+        settings = msgspec.json.decode(content, type=kind)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except msgspec.DecodeError as error:  # not JSON, or a field that is none
+    except msgspec.DecodeError as error:  # not JSON, or a field's value that is none
         raise InputError(f"{path}: {error}") from error
+    unknown = _unknown(msgspec.json.decode(content), msgspec.to_builtins(settings))
+    if unknown:  # or a slip of the pen would be noticed after hours
+        raise InputError(f"{path}: there is no setting {unknown[0]!r}")
+    return settings
+
+
+def _unknown(given: dict[str, Any], known: dict[str, Any], prefix: str = "") -> list[str]:
+    """Names in ``given`` that ``known`` lacks, however deep."""
+    names = [f"{prefix}{name}" for name in given if name not in known]
+    for name, value in given.items():
+        if isinstance(value, dict) and isinstance(known.get(name), dict):
+            names += _unknown(value, known[name], f"{prefix}{name}.")
+    return names
 
 
 class Schedule(Protocol):

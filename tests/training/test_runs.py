@@ -20,6 +20,12 @@ def test_wrong_settings_are_refused_by_name(tmp_path: Path) -> None:
     config.write_text('{"epochs": "many"}')
     with pytest.raises(InputError, match="epochs"):
         read_settings(config, TrainConfig)
+    config.write_text('{"epocs": 3}')
+    with pytest.raises(InputError, match="there is no setting 'epocs'"):
+        read_settings(config, TrainConfig)
+    config.write_text('{"epochs": 3, "model": {"cel": "gru"}}')
+    with pytest.raises(InputError, match=r"there is no setting 'model\.cel'"):
+        read_settings(config, TrainConfig)
     with pytest.raises(InputError, match="cannot read"):
         read_settings(tmp_path / "missing.json", TrainConfig)
     assert read_settings(None, TrainConfig) == TrainConfig()
