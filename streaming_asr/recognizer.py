@@ -314,8 +314,12 @@ class Stream:
     # --- what goes in ---------------------------------------------------------------------------------------------
 
     def push(self, samples: Samples) -> None:
-        """Appends audio: float32 [N], 16 kHz mono, -1..1. Features are computed here; the network runs in `step`."""
-        self._inbox.append(samples)
+        """Appends audio: float32 [N], 16 kHz mono, -1..1, cut off beyond. Features are computed here; the network runs
+        in `step`. Raises `InputError` for a sample that is infinite or no number.
+        """
+        if not np.isfinite(samples).all():
+            raise InputError("a sample is infinite or no number")
+        self._inbox.append(np.clip(samples, -1, 1))
         self._drain_inbox()
 
     def flush(self, reason: Reason) -> None:

@@ -264,6 +264,15 @@ def test_what_was_said_is_told_even_if_the_best_guess_is_amid_a_longer_word(
     assert sum(isinstance(event, SpeechStarted) for event in events) == 2
 
 
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_samples_that_are_no_numbers_are_refused_and_too_loud_ones_cut_off(recognizer: Recognizer, bad: float) -> None:
+    stream = recognizer.stream()
+    with pytest.raises(InputError, match="infinite or no number"):
+        stream.push(np.float32([0, bad]))
+    loud, cut_off = (np.where(np.arange(len(SPEECH)) % 1000, SPEECH, level).astype(np.float32) for level in (1e20, 1))
+    assert stream.accept(loud) + stream.finish() == run(recognizer, cut_off, len(cut_off))
+
+
 def test_nothing_is_lost_around_a_finalize(recognizer: Recognizer) -> None:
     """The part after a finalize is recognized as a session of its own would be."""
     alone = finals(run(recognizer, SPEECH[24000:], 960))
