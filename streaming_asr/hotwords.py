@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
@@ -24,6 +25,8 @@ COMMON_LOG_PROB = -9.0  # words likelier than this anywhere need no help, and "t
 UNKNOWN_LOG_PROB = -16.0  # natural log, of a word outside the lexicon before its bonus: about that of its rarest words
 MAX_UNKNOWN_WORDS = 100  # of a session; with 24 letters each, guessing how they sound takes 0.2 to 0.4 s
 MAX_PRONUNCIATIONS = 3  # of such a word
+_BETWEEN = re.compile(r"[\s,/&-]+")
+_AROUND = ".;:!?\"'()[]‘“”"
 _SPELLED = re.compile("[a-z][a-z']{0,23}")
 
 
@@ -34,9 +37,10 @@ def fitting_hotwords(phrases: Iterable[object]) -> tuple[str, ...]:
 
 
 def spoken_words(phrase: str) -> Iterator[str]:
-    """The words of a phrase as a lexicon writes them."""
-    for part in phrase.lower().replace("-", " ").replace("’", "'").split():
-        word = part.strip('.,;:!?"()[]')
+    """The words of a phrase as a lexicon writes them: without accents, apostrophes only inside."""
+    letters = unicodedata.normalize("NFKD", phrase.lower().replace("’", "'"))
+    for part in _BETWEEN.split("".join(letter for letter in letters if not unicodedata.combining(letter))):
+        word = part.strip(_AROUND)
         if word:
             yield word
 
