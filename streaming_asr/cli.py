@@ -387,6 +387,8 @@ def _transcribe(options: argparse.Namespace) -> int:
 
     from .errors import InputError
 
+    if len(options.files) > 1 and options.format in ("srt", "vtt"):
+        raise InputError(f"subtitles are of one recording: with --format {options.format} name one file at a time")
     recognizer = _load(options)
     exit_code = EXIT_OK
     console = Console(stderr=True)

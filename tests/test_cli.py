@@ -62,6 +62,8 @@ def test_wrong_input_is_one_line_and_exit_code_2(tmp_path: Path, capsys: pytest.
     assert "missing is not a folder" in captured.err
     assert main(["transcribe", "--model", str(tmp_path), "x.wav"]) == 2
     assert "config.json" in capsys.readouterr().err
+    assert main(["transcribe", "--format", "srt", "x.wav", "y.wav"]) == 2
+    assert "name one file at a time" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
