@@ -55,14 +55,22 @@ def _wrong(words: str) -> ClientError:
     return ClientError("bad_audio", words, 1007)
 
 
+def _refuse_negative(size: int) -> None:
+    """What is left of an element whose parts are longer than it says it is: waiting for that would never end."""
+    if size < 0:
+        raise _wrong("a part of the container is longer than the whole")
+
+
 def _read(size: int) -> Read:
     """Exactly `size` bytes."""
+    _refuse_negative(size)
     if size > MAX_PACKET_BYTES:
         raise _wrong(f"the container holds a packet of more than {MAX_PACKET_BYTES} bytes")
     return (yield Want(size, size)) if size else b""
 
 
 def _skip(size: int) -> Format:
+    _refuse_negative(size)
     while size:
         size -= len((yield Want(1, size)))
 
@@ -202,8 +210,6 @@ def _webm() -> Format:
             entry[kind] = yield from _read(size)
         elif kind in BLOCKS:
             block_number, length = yield from _vint(keeps_marker=False)
-            if length > size:
-                raise _wrong("the WebM file holds a block that ends before it begins")
             if block_number == number:
                 block = yield from _read(size - length)
                 if len(block) < 3 or block[2] & LACING:
