@@ -91,12 +91,13 @@ class TranscriptFile:
         if suffix not in SUFFIXES:
             raise UsageError(f"--output {path}: the name must end in one of {', '.join(SUFFIXES)}")
         self._path = path
+        self._is_ours = suffix in (".srt", ".vtt")  # to be new, as nothing can be added to it
         self._transcript = None if suffix == ".txt" else Transcript(suffix)
         self._places: deque[tuple[int, int]] = deque(maxlen=MAX_SCRATCH)  # where finals begin, and with which cue
         self._line_is_open = False
         try:
             # not closed here: for as long as the session
-            self._file = path.open("xb" if suffix in (".srt", ".vtt") else "ab")
+            self._file = path.open("xb" if self._is_ours else "ab")
             self._end = self._file.seek(0, os.SEEK_END)
         except FileExistsError:
             raise UsageError(f"--output {path}: is there already, and subtitles cannot be added to") from None
@@ -138,5 +139,6 @@ class TranscriptFile:
         with self._file:
             if self._line_is_open:
                 self._replace(self._end, "\n")
-        if kind is not None and self._transcript is not None and self._end == len(self._transcript.head.encode()):
-            self._path.unlink(missing_ok=True)  # it is ours, and would be in the way of the next try
+        is_bare = self._transcript is not None and self._end == len(self._transcript.head.encode())
+        if kind is not None and self._is_ours and is_bare:
+            self._path.unlink(missing_ok=True)  # it would be in the way of the next try

@@ -69,7 +69,7 @@ def test_notes_are_added_to(tmp_path: Path, suffix: str) -> None:
     assert len(path.read_text().splitlines()) == 2
 
 
-@pytest.mark.parametrize(("suffix", "says"), [(".vtt", ""), (".vtt", "one"), (".txt", "")])
+@pytest.mark.parametrize(("suffix", "says"), [(".vtt", ""), (".vtt", "one"), (".txt", ""), (".jsonl", "")])
 def test_subtitles_of_a_session_that_never_was_are_not_in_the_way_of_the_next(
     tmp_path: Path, suffix: str, says: str
 ) -> None:
@@ -82,7 +82,7 @@ def test_subtitles_of_a_session_that_never_was_are_not_in_the_way_of_the_next(
     path = tmp_path / f"a{suffix}"
     with pytest.raises(ConnectionFailed):
         session()
-    assert path.exists() == (suffix == ".txt" or bool(says))
+    assert path.exists() == (suffix != ".vtt" or bool(says))
 
 
 @pytest.mark.parametrize(
