@@ -17,10 +17,10 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -80,6 +80,9 @@ LONE_WORD_FRAMES = 15  # from the first sound of a word to its last, at least, i
 BLANK_WITH_TOKEN = math.log(0.5)  # log probability of blank below which a frame counts as a token
 OVERLAYS_KEPT = 32  # lists of hotwords, so that who opens a session for each command pays for them once
 NOTHING_SAID = Guess(Words([], [], []), 0.0, 0, [], Words([], [], []), [])
+
+
+T = TypeVar("T")
 
 
 def flush_silence(config: ModelConfig) -> Samples:
@@ -165,11 +168,12 @@ class Recognizer:
         precision = precision or best_precision(device)
         with ThreadPoolExecutor(1) as pool:
             on_cpu = precision if device == "cpu" else best_precision()
-            reading = pool.submit(_read_neural_lm, folder, manifest, on_cpu)  # leaves us the GIL
+            load_neural_lm = functools.partial(NeuralLM.load, precision=on_cpu)
+            reading = pool.submit(_read_if_any, folder, manifest, NEURAL_LM_FILE, load_neural_lm)  # leaves us the GIL
             lexicon, tree, ngram = graph or read_graph(folder)
             network = Network(load_model(folder).to(find_device(device)), precision)
-            formatter = Formatter(_read_punctuator(folder, manifest))
-            g2p = _read_g2p(folder, manifest)
+            formatter = Formatter(_read_if_any(folder, manifest, PUNCTUATION_FILE, Punctuator.load))
+            g2p = _read_if_any(folder, manifest, G2P_FILE, G2P.load)
             neural_lm = reading.result()
         try:
             decoder = Decoder(tree, ngram, options, neural_lm)
@@ -260,28 +264,12 @@ def _advanced(stream: Stream) -> list[Event] | Exception:
         return error
 
 
-def _read_neural_lm(folder: Path, manifest: Manifest, precision: Precision) -> NeuralLM | None:
-    """None in a folder without one."""
-    if NEURAL_LM_FILE not in manifest.files:
+def _read_if_any(folder: Path, manifest: Manifest, name: str, load: Callable[[Path], T]) -> T | None:
+    """What ``load`` makes of a file that the manifest vouches for; None in a folder without one."""
+    if name not in manifest.files:
         return None
-    read_verified(folder / NEURAL_LM_FILE, manifest.files[NEURAL_LM_FILE])
-    return NeuralLM.load(folder / NEURAL_LM_FILE, precision)
-
-
-def _read_punctuator(folder: Path, manifest: Manifest) -> Punctuator | None:
-    """None in a folder without one."""
-    if PUNCTUATION_FILE not in manifest.files:
-        return None
-    read_verified(folder / PUNCTUATION_FILE, manifest.files[PUNCTUATION_FILE])
-    return Punctuator.load(folder / PUNCTUATION_FILE)
-
-
-def _read_g2p(folder: Path, manifest: Manifest) -> G2P | None:
-    """None in a folder without one."""
-    if G2P_FILE not in manifest.files:
-        return None
-    read_verified(folder / G2P_FILE, manifest.files[G2P_FILE])
-    return G2P.load(folder / G2P_FILE)
+    read_verified(folder / name, manifest.files[name])
+    return load(folder / name)
 
 
 class Stream:
