@@ -51,16 +51,17 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+        raise _cannot_read(path, error) from error
 
 
-def _cannot_read(path: str | Path, error: soundfile.LibsndfileError | OSError) -> InputError:
+def _cannot_read(path: str | Path, error: soundfile.LibsndfileError | OSError | UnicodeDecodeError) -> InputError:
     """With the system's words if the file cannot be opened at all; libsndfile's own are "System error"."""
     try:
         Path(path).open("rb").close()
     except OSError as refused:
         error = refused
-    return InputError(f"cannot read {path}: {getattr(error, 'error_string', None) or error.strerror or error}")
+    reasons = (getattr(error, name, None) for name in ("error_string", "strerror"))
+    return InputError(f"cannot read {path}: {next(filter(None, reasons), error)}")
 
 
 def duration_seconds(path: str | Path) -> float:
