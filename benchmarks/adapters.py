@@ -202,6 +202,7 @@ class Deepgram(Adapter):
 class OpenAIRealtime(Adapter):
     """OpenAI's Realtime transcription sessions, and servers that speak it; 24 kHz, deltas that only append."""
 
+    COMMIT = '{"type": "input_audio_buffer.commit"}'
     path = "/v1/realtime?intent=transcription"
     sample_rate = 24000
     can_finalize = True
@@ -222,11 +223,11 @@ class OpenAIRealtime(Adapter):
 
     def finalize(self) -> list[Frame]:
         self._asked = True
-        return ['{"type": "input_audio_buffer.commit"}']
+        return [self.COMMIT]
 
     def stop(self) -> list[Frame]:
         self._stopped = True
-        return ['{"type": "input_audio_buffer.commit"}']
+        return [self.COMMIT]
 
     def receive(self, frame: Frame) -> list[Text]:
         message = _loads(frame)

@@ -10,19 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from streaming_asr.features import FRAME_SHIFT_SECONDS, SAMPLE_RATE, Samples
+from streaming_asr.lexicon import Lexicon
+from streaming_asr.model import AcousticModel
 from streaming_asr.training.alignment import viterbi
 
 from .material import network_outputs
 from .timeline import TimedWord
-
-if TYPE_CHECKING:
-    from streaming_asr.lexicon import Lexicon
-    from streaming_asr.model import AcousticModel
 
 SPEECH_BELOW_PEAK_DB = 30.0  # a 10 ms frame within this of the loudest counts as speech
 
