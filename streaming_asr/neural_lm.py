@@ -38,7 +38,8 @@ Rows = NDArray[np.float16]
 
 
 class _Embedding(nn.Embedding):
-    def reset_parameters(self) -> None:  # not normal: to draw nothing such, as `load` does, torch would import sympy
+    def reset_parameters(self) -> None:
+        # Not the normal distribution: on "meta", where `load` makes the network, torch would import sympy for that.
         nn.init.uniform_(self.weight, -0.1, 0.1)
 
 

@@ -55,7 +55,7 @@ MAX_SPOOLED_BYTES = 1 << 30  # of it on disk: 9 hours
 MAX_MESSAGE_BYTES = 64 << 20
 QUIET_SECONDS = 10.0  # without a word from the server until it is asked for one, and from then on until it is lost
 FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS = 0.25, 5.0
-MAX_REASON_BYTES = 300
+MAX_REASON_BYTES = 300  # of what a server says about a refusal; a proxy may send a page
 _NO_ANSWER = "the server does not answer any more"
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 

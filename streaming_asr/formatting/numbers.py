@@ -214,7 +214,8 @@ def _ordinal(words: Words, at: int) -> _Number | None:
         return None
     if _word(words, head.end) in _SCALE_ORDINALS:
         scale = _SCALE_ORDINALS[words[head.end]]
-        group = head.value % 1000 if scale < 1000 else head.value  # "one thousand two hundredth"
+        # "one thousand two hundredth": only the last group is of hundreds, and of ten or more only if it is alone.
+        group = head.value % 1000 if scale < 1000 else head.value
         if scale < 1000 and not 0 < group < (100 if group == head.value else 10):
             return None
         return _Number(head.value - group + group * scale, head.end + 1)
