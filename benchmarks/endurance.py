@@ -102,7 +102,7 @@ async def long_stream(url: str, pid: int, pcm: bytes, hours: float, hour_seconds
         "finals": sum(map(len, offsets.values())),
         "lost_samples": laps * lap - round(received * SAMPLE_RATE),
         "drift_samples": drift(offsets[second], offsets[last], lap),
-        "mb_by_hour": [round(float(np.mean(memory[hour])) / 1e6, 1) for hour in sorted(memory)],
+        "mb_by_hour": [mean_mb(memory[hour]) for hour in sorted(memory)],
         **growth(memory[second], memory[last]),
     }
 
@@ -137,12 +137,16 @@ async def short_sessions(url: str, pid: int, pcm: bytes, count: int) -> dict[str
 
 def growth(before: Sequence[int], after: Sequence[int]) -> dict[str, float]:
     """Of memory, in the mean."""
-    mean_before, mean_after = float(np.mean(before)), float(np.mean(after))
     return {
-        "second_mb": round(mean_before / 1e6, 2),
-        "last_mb": round(mean_after / 1e6, 2),
-        "growth": round(mean_after / mean_before - 1, 4),
+        "second_mb": mean_mb(before),
+        "last_mb": mean_mb(after),
+        "growth": round(float(np.mean(after) / np.mean(before)) - 1, 4),
     }
+
+
+def mean_mb(memory: Sequence[int]) -> float:
+    """Of readings in bytes."""
+    return round(float(np.mean(memory)) / 1e6, 2)
 
 
 def lap_of(samples: Samples) -> bytes:
