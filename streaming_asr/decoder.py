@@ -107,7 +107,7 @@ class Hypothesis:
     score: float  # acoustic, weighted language model, and word scores
     stable_words: int  # so many leading words could no longer change
     posterior: float  # 0..1; among the n-best
-    context: bytes = b""  # of the best, for `Decoder.start` of the next utterance
+    context: bytes = b""  # of the best, for `Decoder.start` of what is said next
 
     @property
     def word_ids(self) -> list[int]:
@@ -358,6 +358,21 @@ class Decoder:
             if not room:
                 return int(state.block[NUM_HISTORY])
             self._grow_history(state, room)
+
+    def take(self, state: DecoderState) -> Hypothesis:
+        """What `commit` has made stable, and is no longer part of the state: that goes on with the words behind it."""
+        path, score, _ = search_results.best_path(
+            state.address, state.overlay_address, self._scratch(), self._search, self.tree.arrays
+        )
+        words = [
+            word._replace(confidence=self._confidence(word.acoustic, word.vote))
+            for word in _decoded(*self._traced(state, path))[: int(state.block[NUM_HISTORY])]
+        ]
+        context = b""
+        if self.neural_lm is not None:
+            context = self.neural_lm.remember(*state.rows[int(state.block[HISTORY_NODE])], [])
+        state.block[NUM_HISTORY] = 0
+        return Hypothesis(words, self._total(state, score), len(words), 1.0, context)
 
     def finish(self, state: DecoderState, nbest: int = 1) -> list[Hypothesis]:
         """Up to ``nbest`` different hypotheses of complete words, best first, sentence end scored; changes nothing.

@@ -18,6 +18,11 @@ class EndpointRule:
     silence_seconds: float = 0.0  # since the model's last token; a VAD takes the room's noise for voice
     utterance_seconds: float = 0.0  # since the first word's start, or the onset of speech that is no word yet
 
+    @property
+    def is_amid_speech(self) -> bool:
+        """Whether the utterance may end inside a word."""
+        return not self.silence_seconds
+
 
 @dataclass(frozen=True)
 class Silence:
@@ -56,8 +61,11 @@ def session_rules(overrides: Endpointing) -> tuple[EndpointRule, ...]:
     return rules(**{name: value for name, value in defaults.items() if value is not None})
 
 
-def is_endpoint(table: tuple[EndpointRule, ...], silence: Silence) -> bool:
-    """Whether any rule of the table matches."""
-    return silence.has_begun and any(
-        silence.since_token >= rule.silence_seconds and silence.utterance >= rule.utterance_seconds for rule in table
-    )
+def endpoint(table: tuple[EndpointRule, ...], silence: Silence) -> EndpointRule | None:
+    """The first rule of the table that matches."""
+    if not silence.has_begun:
+        return None
+    for rule in table:
+        if silence.since_token >= rule.silence_seconds and silence.utterance >= rule.utterance_seconds:
+            return rule
+    return None

@@ -76,6 +76,7 @@ CHECKPOINT_SAMPLES = SAMPLE_RATE  # of silence from one checkpoint to the next
 SLEEP_AFTER_SECONDS = 0.5  # of silence, by every measure, outside an utterance
 FLUSH_FRAMES = 15  # of silence after the last sample, beside the look-ahead, so that its sounds can be emitted
 ONSET_REACH_FRAMES = 30  # how long before the model names a sound it may have begun
+CUT_BEFORE_FRAMES = 100  # an utterance that must end amid speech ends behind words that have ended so long ago
 LONE_WORD_FRAMES = 15  # from the first sound of a word to its last, at least, if the best guess has none
 BLANK_WITH_TOKEN = math.log(0.5)  # log probability of blank below which a frame counts as a token
 OVERLAYS_KEPT = 32  # lists of hotwords, so that who opens a session for each command pays for them once
@@ -366,8 +367,12 @@ class Stream:
 
     def _restart_utterance(self) -> None:
         self.decoder_state = self._recognizer.decoder.start(self._bonus, self._overlay, self._context)
+        self._decoder_origin = self._cursor - self._recognizer.delay_frames  # frame that its first output names
+        self._open_utterance(self._decoder_origin)
+
+    def _open_utterance(self, frame: int) -> None:
+        self._opened = frame  # where it may begin
         self.guess = NOTHING_SAID  # the decoder's
-        self._decoder_origin = self._cursor - self._recognizer.delay_frames  # frame that the first output names
         self._partial = PartialText(self._recognizer.partial_rule)
         self._in_speech = self._holds_word = False
         self._onset = self._cursor  # frame where speech began, while there is any
@@ -471,7 +476,7 @@ class Stream:
 
     def _advance_utterance(self, events: list[Event]) -> None:
         decoder = self._recognizer.decoder
-        if self._last_token >= self._decoder_origin and self._heard_speech and not self._in_speech:
+        if self._last_token >= self._opened and self._heard_speech and not self._in_speech:
             self._in_speech = True
             self._onset = self._speech_onset()
             events.append(SpeechStarted(self._seconds(self._onset)))
@@ -494,12 +499,14 @@ class Stream:
             utterance=self._now() - began,
         )
         in_audio = self._cursor * FRAME_SHIFT_SAMPLES <= self._samples  # not yet in the silence that a flush appends
-        if in_audio and endpointing.is_endpoint(self._rules, silence):
+        rule = endpointing.endpoint(self._rules, silence) if in_audio else None
+        if rule and rule.is_amid_speech and words.ids and self._heard_speech:
+            self._part_utterance(events)
+        elif rule:
             hypotheses = self._hypotheses()
             said = hypotheses[0].words if hypotheses else []
             if said or self._shown[0]:
-                last = said[-1].end_frame + 1 if said else 0
-                end = self._decoder_origin + self._recognizer.frames_per_output * last
+                end = self._output_frame(said[-1].end_frame + 1) if said else 0
                 final = self._final("endpoint", hypotheses)
                 self._say_checkpoint(events, max(end, self._cursor - ONSET_REACH_FRAMES))
                 events.append(final)
@@ -511,6 +518,22 @@ class Stream:
                 self._fall_asleep()
                 self._in_speech = False
                 self._listen()
+
+    def _part_utterance(self, events: list[Event]) -> None:
+        """Ends it behind a word amid speech: the search goes on, and what it has heard since opens the next one.
+
+        Later, if that word has not its score by the neural language model yet.
+        """
+        decoder, words = self._recognizer.decoder, self.guess.words
+        long_ago = sum(self._output_frame(end + 1) <= self._cursor - CUT_BEFORE_FRAMES for end in words.ends)
+        stable = decoder.commit(self.decoder_state, max(self._partial.num_committed, long_ago))
+        if stable and stable >= self._partial.num_committed:
+            taken = decoder.take(self.decoder_state)
+            end = self._output_frame(taken.words[-1].end_frame + 1)
+            final = self._final("endpoint", [taken])
+            self._say_checkpoint(events, end)
+            events.append(final)
+            self._open_utterance(end)
 
     @property
     def _owes_checkpoint(self) -> bool:
@@ -537,7 +560,7 @@ class Stream:
     @property
     def _heard_speech(self) -> bool:
         """Whether this utterance holds more than steady noise, in which the model hears words too."""
-        return self._last_changing >= max(0, self._decoder_origin - ONSET_REACH_FRAMES)
+        return self._last_changing >= max(0, self._opened - ONSET_REACH_FRAMES)
 
     def _lasts(self, hypotheses: Sequence[Hypothesis]) -> bool:
         """Whether the best of them is more than a cough, or a knock."""
@@ -602,7 +625,7 @@ class Stream:
     def _speech_onset(self) -> int:
         """Frame where speech began: the VAD often hears it before the model can name a sound."""
         if self._last_token - ONSET_REACH_FRAMES <= self._voice_onset <= self._last_token:
-            return max(self._decoder_origin, self._voice_onset)
+            return max(self._opened, self._voice_onset)
         return self._last_token
 
     # --- time -------------------------------------------------------------------------------------------------------
@@ -612,8 +635,11 @@ class Stream:
         inside = min(max(0, frame) * FRAME_SHIFT_SECONDS, self._samples / SAMPLE_RATE)
         return round(self._samples_before / SAMPLE_RATE + inside, 3)
 
+    def _output_frame(self, output: int) -> int:
+        return self._decoder_origin + output * self._recognizer.frames_per_output
+
     def _output_seconds(self, output: int) -> float:
-        return self._seconds(self._decoder_origin + output * self._recognizer.frames_per_output)
+        return self._seconds(self._output_frame(output))
 
     def _now(self) -> float:
         return self._seconds(self._cursor)

@@ -275,6 +275,37 @@ def test_stable_words_are_never_taken_back(
         settled = [(word.word_id, word.start_frame) for word in last.words[: last.stable_words]]
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.tuples(st.integers(1, 60), st.integers(0, 4)), min_size=2, max_size=12),
+    st.sampled_from([2, 8, 50]),
+    st.sampled_from([1.0, 4.0]),
+)
+def test_a_search_goes_on_without_the_words_that_are_taken_as_it_does_with_them(
+    setup: Setup, seed: int, plan: list[tuple[int, int]], beam: int, peak: float
+) -> None:
+    decoder = setup.decoder(DecoderOptions(beam=beam, word_score=1.0))
+    state, whole = decoder.start(), decoder.start()
+    taken: list[tuple[int, int]] = []
+    for index, (num_frames, unstable) in enumerate(plan):
+        log_probs = random_log_probs(seed + index, num_frames, peak)
+        for each in (state, whole):
+            decoder.step(each, log_probs)
+        wanted = max(0, len(decoder.best(whole).words.ids) - unstable)
+        stable = decoder.commit(whole, wanted)
+        assert decoder.commit(state, max(0, wanted - len(taken))) == stable - len(taken)
+        found = decoder.take(state)
+        assert found.stable_words == len(found.words)
+        taken += [word[:2] for word in found.words]  # the last may have gone on
+        assert len(taken) == stable
+        assert decoder.best(state).stable_words == 0
+        hypotheses, rest = decoder.finish(whole, 4), decoder.finish(state, 4)
+        assert [each.words for each in rest] == [each.words[stable:] for each in hypotheses]
+        assert all([word[:2] for word in each.words[:stable]] == taken for each in hypotheses)
+        assert [each.score for each in rest] == [each.score for each in hypotheses]
+
+
 def details(found: Guess | Hypothesis) -> Words:
     if isinstance(found, Guess):
         return found.words

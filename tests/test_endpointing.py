@@ -1,6 +1,6 @@
 import pytest
 
-from streaming_asr.endpointing import Silence, is_endpoint, rules, session_rules
+from streaming_asr.endpointing import Silence, endpoint, rules, session_rules
 from streaming_asr.errors import InputError
 from streaming_asr.messages import Endpointing
 
@@ -17,13 +17,13 @@ from streaming_asr.messages import Endpointing
     ],
 )
 def test_default_rules(silence: Silence, expected: bool) -> None:
-    assert is_endpoint(rules(), silence) is expected
+    assert (endpoint(rules(), silence) is not None) is expected
 
 
 def test_a_session_may_move_the_bounds() -> None:
     silence = Silence(has_begun=True, since_token=0.3, utterance=2.0)
-    assert is_endpoint(session_rules(Endpointing(trailing_silence_ms=300)), silence)
-    assert not is_endpoint(session_rules(Endpointing()), silence)
+    assert endpoint(session_rules(Endpointing(trailing_silence_ms=300)), silence)
+    assert not endpoint(session_rules(Endpointing()), silence)
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,14 @@ def test_a_session_may_move_the_bounds() -> None:
     ],
 )
 def test_without_endpointing_only_length_ends_an_utterance(silence: Silence, expected: bool) -> None:
-    assert is_endpoint(session_rules(Endpointing(enabled=False)), silence) is expected
+    assert (endpoint(session_rules(Endpointing(enabled=False)), silence) is not None) is expected
+
+
+@pytest.mark.parametrize(("since_token", "expected"), [(0.6, False), (0.24, False), (0.2, True)])
+def test_only_where_no_pause_comes_an_utterance_ends_amid_speech(since_token: float, expected: bool) -> None:
+    rule = endpoint(rules(), Silence(has_begun=True, since_token=since_token, utterance=30.0))
+    assert rule is not None
+    assert rule.is_amid_speech is expected
 
 
 @pytest.mark.parametrize(

@@ -329,6 +329,22 @@ def test_endpoints_split_utterances(recognizer: Recognizer) -> None:
     assert [final.reason for final in finals(whole)] == ["stop"]
 
 
+def test_speech_without_a_pause_is_parted_between_words(recognizer: Recognizer) -> None:
+    samples = noise(20)
+    whole = finals(run(recognizer, samples, 960))
+    options = StreamOptions(endpointing=Endpointing(max_utterance_ms=1000), checkpoints=True)
+    parted = run(recognizer, samples, 960, options)
+    assert len(whole) == 1
+    assert len(finals(parted)) > 8
+    assert all(final.reason == "endpoint" for final in finals(parted)[:-1])
+    assert [word.word for final in finals(parted) for word in final.words] == whole[0].text.split()
+    check_committed(parted)
+    for before, event in itertools.pairwise(parted):
+        if isinstance(event, Final) and event.reason == "endpoint":
+            assert isinstance(before, Checkpoint)
+            assert before.samples == round(16000 * event.end)
+
+
 def test_batched_streams_get_what_each_gets_alone(recognizer: Recognizer) -> None:
     parts = [SPEECH, SPEECH[8000:], noise(2), np.concatenate((silence(3), noise(1)))]
     alone = [finals(run(recognizer, part, 960)) for part in parts]
