@@ -6,6 +6,7 @@ Knows headers, addresses, keys and the clock that it is given; no sockets and no
 
 from __future__ import annotations
 
+import ipaddress
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,22 @@ class Visitor:
     address: str
     key: Key | None = field(default=None, repr=False)
 
+    @property
+    def owner(self) -> str:
+        """Who shares with whom: the bearers of one key, or, without keys, one network."""
+        return self.key.sha256 if self.key is not None else self.network
+
+    @property
+    def network(self) -> str:
+        """The address; of IPv6 the first 64 bits, all addresses of which one host may take (RFC 4291, 2.5.4)."""
+        try:
+            address = ipaddress.ip_address(self.address)
+        except ValueError:
+            return self.address  # of a socket that has none
+        if isinstance(address, ipaddress.IPv4Address):
+            return self.address
+        return str(address.ipv4_mapped or ipaddress.IPv6Network((int(address), 64), strict=False))
+
 
 class Gate:
     """Asks for keys if there is a ring of them."""
@@ -61,7 +78,7 @@ class Gate:
     ) -> None:
         self._keys = keys
         self._max_sessions_per_address = max_sessions_per_address
-        self._sessions: Counter[str] = Counter()  # by address
+        self._sessions: Counter[str] = Counter()  # by network
 
     def identify(self, headers: Headers, query: str, address: str) -> Visitor:
         """Who asks, however much they use already. Raises `ClientError` if a key is needed and none is good."""
@@ -77,7 +94,7 @@ class Gate:
     def check(self, visitor: Visitor) -> None:
         """Raises `ClientError` if they may open no further session now."""
         most = self._max_sessions_per_address
-        if most is not None and self._sessions[visitor.address] >= most:
+        if most is not None and self._sessions[visitor.network] >= most:
             raise ClientError("address_sessions", f"an address may have {most} sessions at once", 1013)
         if self._keys is not None and visitor.key is not None:
             self._keys.check(visitor.key)
@@ -85,15 +102,15 @@ class Gate:
     @contextmanager
     def session(self, visitor: Visitor) -> Iterator[None]:
         """Counts a session while it lasts; `check` comes before."""
-        self._sessions[visitor.address] += 1
+        self._sessions[visitor.network] += 1
         if self._keys is not None and visitor.key is not None:
             self._keys.open_session(visitor.key)
         try:
             yield
         finally:
-            self._sessions[visitor.address] -= 1
-            if not self._sessions[visitor.address]:
-                del self._sessions[visitor.address]
+            self._sessions[visitor.network] -= 1
+            if not self._sessions[visitor.network]:
+                del self._sessions[visitor.network]
             if self._keys is not None and visitor.key is not None:
                 self._keys.close_session(visitor.key)
 

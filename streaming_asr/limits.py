@@ -30,7 +30,7 @@ class Limits:
     max_audio_speed: float = _limit(100.0, "times real time; who sends faster for longer waits")
     max_session_seconds: float | None = _limit(None, "a longer session is settled and closed")
     idle_timeout_seconds: float = _limit(60.0, "in which a client neither sends nor, if there is something, reads")
-    max_sessions_per_address: int | None = _limit(None, "at once; a proxy is one address")
+    max_sessions_per_address: int | None = _limit(None, "at once; a proxy is one address, as is a /64 of IPv6")
     handshake_timeout_seconds: float = _limit(10.0, "for a client to say what it wants, and for TLS before it")
     max_header_bytes: int = _limit(16384, "of a request")
     max_handshakes: int = _limit(256, "under way at once, of TLS too; the oldest gives way")

@@ -34,6 +34,20 @@ def test_without_keys_only_addresses_count() -> None:
     assert not gate._sessions
 
 
+def test_a_network_of_ipv6_counts_as_one_address() -> None:
+    gate = Gate(max_sessions_per_address=1)
+    with gate.session(admit(gate, Headers(), "", "2001:db8:0:1::1")):
+        assert refusal(gate, address="2001:db8:0:1:ffff::2").code == "address_sessions"
+        admit(gate, Headers(), "", "2001:db8:0:2::1")
+        admit(gate, Headers(), "", "::1")
+    with gate.session(admit(gate, Headers(), "", "::ffff:192.0.2.1")):
+        assert refusal(gate, address="192.0.2.1").code == "address_sessions"
+        admit(gate, Headers(), "", "::ffff:192.0.2.2")
+    with gate.session(admit(gate, Headers(), "", "")):
+        assert refusal(gate, address="").code == "address_sessions"
+    assert not gate._sessions
+
+
 def test_with_keys_nobody_comes_in_without_one(tmp_path: Path) -> None:
     text = add_key(tmp_path / "keys", "anna", max_sessions=1, audio_seconds_per_hour=10)
     gate = Gate(KeyRing(tmp_path / "keys", lambda: 0.0))
