@@ -107,6 +107,11 @@ class Conversation:
         return self._connection
 
     @property
+    def owner(self) -> str:
+        """Whose it is: see `Visitor`."""
+        return self._connection.visitor.owner
+
+    @property
     def may_be_lost(self) -> bool:
         """Whether its client may want the session back on another connection: nothing comes, or it waits to be read."""
         is_full = self._handle is not None and not self._handle.has_capacity

@@ -6,13 +6,14 @@ None waits longer than was promised, and only so many are suspended. Must not kn
 from __future__ import annotations
 
 import time
+from collections import Counter
 
 from .conversation import Conversation
 from .messages import Resume
 from .session import Snapshot
 from .state import StateFolder
 
-MAX_SUSPENDED = 256  # the one that waited longest gives way
+MAX_SUSPENDED = 256  # then one gives way of who has most of them
 
 
 class Waiting:
@@ -29,7 +30,8 @@ class Waiting:
         """Lets a session wait."""
         self._suspended[conversation.session_id] = conversation
         if len(self._suspended) > MAX_SUSPENDED:
-            self._expire([next(iter(self._suspended.values()))])
+            owners = Counter(each.owner for each in self._suspended.values())
+            self._expire([max(self._suspended.values(), key=lambda each: owners[each.owner])])  # waited longest of them
 
     def suspended(self, session_id: str) -> Conversation | None:
         """Who waits here under this name."""

@@ -287,6 +287,28 @@ def test_of_too_many_that_wait_the_first_gives_way(monkeypatch: pytest.MonkeyPat
     run(test)
 
 
+def test_who_lets_many_wait_makes_room_before_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(waiting, "MAX_SUSPENDED", 3)
+    keys = tmp_path / "keys"
+    first, other = ({"Authorization": f"Bearer {add_key(keys, name)}"} for name in ("first", "other"))
+
+    async def test() -> None:
+        async with serving(keys=keys) as server:
+            readies = []
+            for bearer in [first, *[other] * 5]:
+                async with client(server, additional_headers=bearer) as connection:
+                    await connection.send(START)
+                    readies.append(await receive(connection))
+                    connection.transport.abort()
+                await eventually(lambda: server.num_sessions == 0)
+            assert server.num_streams == 3
+            for ready, bearer in [(readies[0], first), *[(ready, other) for ready in readies[4:]]]:
+                got = await finish(server, ready, [], additional_headers=bearer)
+                assert [final["text"] for final in got] == SPOKEN
+
+    run(test)
+
+
 def test_what_cannot_be_delivered_any_more_is_refused_not_left_out() -> None:
     async def test() -> None:
         async with serving() as server:
