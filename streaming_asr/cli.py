@@ -376,7 +376,7 @@ def _keys(options: argparse.Namespace) -> int:
             for key in read_keys(options.keys).values():
                 sessions = f"{key.max_sessions} sessions" if key.max_sessions else "any sessions"
                 hour = key.audio_seconds_per_hour
-                audio = f"{hour:g} s of audio an hour" if hour else "any audio"
+                audio = f"{hour:.12g} s of audio an hour" if hour else "any audio"
                 print(f"{key.name}\t{key.created}\t{sessions}\t{audio}")
     return EXIT_OK
 

@@ -204,7 +204,7 @@ class KeyRing:
 
     @staticmethod
     def _no_audio_left(key: Key) -> ClientError:
-        words = f"this key's budget of {key.audio_seconds_per_hour:g} s of audio an hour is used up"
+        words = f"this key's budget of {key.audio_seconds_per_hour:.12g} s of audio an hour is used up"
         return ClientError("key_audio", words, 1013)
 
 

@@ -506,7 +506,7 @@ class Session:
             return []
         most = self.limits.max_session_seconds
         if most is not None and now >= self._began + most:
-            return self.end("too_long", f"a session may last {most:g} s; open another one")
+            return self.end("too_long", f"a session may last {most:.12g} s; open another one")
         seconds = self.limits.idle_timeout_seconds
         words = f"neither audio nor a message for {seconds:g} s; send keepalive while there is no audio"
         return self.end("idle", words)
