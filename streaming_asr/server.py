@@ -327,7 +327,11 @@ class Server:
                 self._check_limits(connection.visitor)
             adapter.check(handshake_of(request), self._model)
         except ClientError as error:
-            return self._refuse(connection, error, adapter.refusal(error))
+            return self._refuse(connection, error, adapter.refusal(error), adapter.refusal_type)
+        if request.method == "HEAD":
+            response = connection.respond(HTTPStatus.UPGRADE_REQUIRED, "")
+            response.headers["Upgrade"] = "websocket"
+            return response
         return None
 
     def _answer_metrics(self, connection: ServerConnection, request: Request, query: str, address: str) -> Response:
@@ -336,14 +340,17 @@ class Server:
         except ClientError as error:
             return self._refuse(connection, error, error.message + "\n")
         response = connection.respond(HTTPStatus.OK, self._metrics.exposition().decode())
-        del response.headers["Content-Type"]
-        response.headers["Content-Type"] = CONTENT_TYPE
+        _set_header(response, "Content-Type", CONTENT_TYPE)
         return response
 
-    def _refuse(self, connection: ServerConnection, error: ClientError, words: str) -> Response:
+    def _refuse(
+        self, connection: ServerConnection, error: ClientError, words: str, content_type: str | None = None
+    ) -> Response:
         self._metrics.refusals.labels(error.code).inc()
         response = connection.respond(http_status(error), words)
         response.headers.update(http_headers(error))
+        if content_type is not None:
+            _set_header(response, "Content-Type", content_type)
         return response
 
     def _may_go_on(self, adapter: type[Adapter]) -> bool:
@@ -469,6 +476,11 @@ class Server:
                 for written in conversation.write(messages.Error(error.code, error.message)):
                     await connection.send(written.data)
                 await connection.close(error.close_code, error.code)
+
+
+def _set_header(response: Response, name: str, value: str) -> None:
+    del response.headers[name]  # what is set is added otherwise
+    response.headers[name] = value
 
 
 def _resume_in(frame: Frame) -> messages.Resume | None:

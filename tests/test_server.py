@@ -355,6 +355,9 @@ def test_plain_http() -> None:
                 assert (await get(server, path)).startswith(b"HTTP/1.1 404")
             assert (await get(server, "/", "Origin: https://evil.example\r\n")).startswith(b"HTTP/1.1 403")
             assert (await get(server, "/v1/stream")).startswith(b"HTTP/1.1 426")
+            head = await get(server, "/v1/stream", method="HEAD")
+            assert head.startswith(b"HTTP/1.1 426")
+            assert head.endswith(b"\r\n\r\n")
             assert (await get(server, "/v1/stream", "Origin: https://evil.example\r\n")).startswith(b"HTTP/1.1 403")
 
     run(test)

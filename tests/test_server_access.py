@@ -14,6 +14,7 @@ import trustme
 from fakes import FakeRecognizer, word, words
 from test_server import FINALIZE, START, STOP, client, receive, receive_all, receive_until, run, serving
 from websockets.asyncio.client import connect
+from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
@@ -29,11 +30,11 @@ def keys(tmp_path: Path) -> Path:
     return tmp_path / "keys.json"
 
 
-async def refused(url: str, **options: object) -> tuple[int, bytes, str]:
+async def refused(url: str, **options: object) -> tuple[int, bytes, Headers]:
     with pytest.raises(InvalidStatus) as caught:
         await connect(url, proxy=None, compression=None, **options)  # type: ignore[arg-type]
     response = caught.value.response
-    return response.status_code, bytes(response.body or b""), response.headers.get("WWW-Authenticate", "")
+    return response.status_code, bytes(response.body or b""), response.headers
 
 
 def test_each_door_asks_for_a_key_and_takes_it_as_its_clients_give_it(
@@ -45,8 +46,10 @@ def test_each_door_asks_for_a_key_and_takes_it_as_its_clients_give_it(
             openai = server.url + "/v1/realtime?intent=transcription"
             vosk = server.ports.url_of(VoskAdapter.name)
             for url in (server.url + "/v1/stream", server.url + "/vosk", vosk, deepgram, openai):
-                status, body, challenge = await refused(url)
-                assert (status, challenge) == (401, "Bearer")
+                status, body, headers = await refused(url)
+                assert (status, headers["WWW-Authenticate"]) == (401, "Bearer")
+                is_json = headers["Content-Type"] == "application/json"
+                assert is_json == body.startswith(b"{") == (url in (deepgram, openai))
                 assert b"a key is needed" in body
                 joint = "&" if "?" in url else "?"
                 status, body, _ = await refused(f"{url}{joint}token=sasr_wrong")

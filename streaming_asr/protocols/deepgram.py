@@ -146,6 +146,7 @@ class DeepgramAdapter(Adapter):
     """``/v1/listen``. `Options` are read from the query."""
 
     name = "deepgram"
+    refusal_type = "application/json"
     idle_timeout_seconds = IDLE_SECONDS
 
     def __init__(self, session: Session, handshake: Handshake) -> None:

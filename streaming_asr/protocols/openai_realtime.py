@@ -96,6 +96,7 @@ class OpenAIAdapter(Adapter):
     """``/v1/realtime?intent=transcription``. Models' names are taken and ignored."""
 
     name = "openai"
+    refusal_type = "application/json"
     subprotocols = ("realtime", *KEY_SUBPROTOCOLS)
 
     def __init__(self, session: Session, handshake: Handshake) -> None:
