@@ -21,6 +21,7 @@ from ..messages import Event, ServerMessage
 from ..session import Action, Close, Flush, ModelInfo, Open, Push, Save, Send, Session, State, TakeUp
 
 Frame = str | bytes
+MAX_VALUES = 4096  # of a JSON object: a mebibyte of them takes a tenth of a second, in which all others wait
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ class Adapter(abc.ABC):
     """
 
     name: ClassVar[str]
-    # Accepted in the WebSocket handshake, best first. Browsers put their key beside one, and it is not echoed.
+    refusal_type: ClassVar[str | None] = None  # media type of what `refusal` says; `None`: it is plain text
+    # Accepted in the WebSocket handshake: the first that the client names. Browsers put their key beside one, which is
+    # not echoed.
     subprotocols: ClassVar[tuple[str, ...]] = KEY_SUBPROTOCOLS
     idle_timeout_seconds: ClassVar[float | None] = None  # the protocol's own, where it has one
     reads_after_stop: ClassVar[bool] = False  # or ignores what still comes once the client has ended its audio
@@ -178,13 +181,13 @@ class Adapter(abc.ABC):
 
     # --- for its reading ---
 
-    def accept_audio(self, data: bytes, then: Callable[[], Sequence[Step]] = tuple) -> list[Step]:
-        """Audio of any length, and `then` what follows it in the frame."""
+    def accept_audio(self, data: bytes, then: Callable[[], Sequence[Step]] = tuple, first: int = 0) -> list[Step]:
+        """Audio of any length, of which all before `first` was accepted, and `then` what follows it in the frame."""
         size = self.session.piece_bytes
-        piece, rest = (data, b"") if size is None else (data[:size], data[size:])
-        steps: list[Step] = [*self.session.receive_bytes(piece)]
-        if rest:
-            self._go_on = functools.partial(self.accept_audio, rest, then)
+        end = len(data) if size is None else first + size
+        steps: list[Step] = [*self.session.receive_bytes(data[first:end])]
+        if end < len(data):
+            self._go_on = functools.partial(self.accept_audio, data, then, end)
             return steps
         return [*steps, *then()]
 
@@ -211,9 +214,12 @@ class Adapter(abc.ABC):
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """Reads a JSON object. Raises `ClientError`: ``bad_json`` or ``bad_message``."""
+    """Reads a JSON object. Raises `ClientError`: ``bad_json``, ``bad_message``, or ``too_big`` for very many values."""
     try:
-        value = msgspec.json.decode(text)
+        data = text.encode() if isinstance(text, str) else text
+        if sum(map(data.count, (b",", b"[", b"{"))) > MAX_VALUES:
+            raise ClientError("too_big", f"a JSON object may hold {MAX_VALUES} values", 1009)
+        value = msgspec.json.decode(data)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise ClientError("bad_json", "the frame is not valid JSON", 1007) from error
     if not isinstance(value, dict):

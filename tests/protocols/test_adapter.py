@@ -55,6 +55,23 @@ def test_of_much_audio_a_second_is_decoded_at_once_and_what_follows_it_comes_aft
     assert followed == [output for output in found[-1] if isinstance(output, Mark | Flush)] == ends
 
 
+@pytest.mark.parametrize("filling", [",".join(["[]"] * 500_000), "{" * 1_000_000, "0," * 500_000])
+@pytest.mark.parametrize("adapter_class", [DeepgramAdapter, OpenAIAdapter, VoskAdapter, WyomingAdapter])
+def test_a_message_of_very_many_values_is_refused_before_they_are_read(
+    adapter_class: type[Adapter], filling: str
+) -> None:
+    queries = {DeepgramAdapter: "encoding=linear16&sample_rate=16000"}
+    adapter = new(adapter_class, queries.get(adapter_class, ""))
+    adapter.open()
+    text = f'{{"type":[{filling}'
+    lengths = json.dumps({"type": "ping", "data_length": len(text)})
+    told = adapter.receive(f"{lengths}\n{text}".encode() if adapter_class is WyomingAdapter else text)
+    if adapter_class is OpenAIAdapter:  # which tells, and goes on
+        assert "too_big" in str(told)
+    else:
+        assert adapter.session.error == "too_big"
+
+
 def test_a_session_that_ends_within_a_frame_takes_no_more_of_it() -> None:
     adapter = new(SherpaOnnxAdapter)
     adapter.open()
