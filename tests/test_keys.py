@@ -140,17 +140,17 @@ def test_a_limit_is_a_number_above_0(path: Path, limit: float) -> None:
 
 def test_audio_is_a_budget_that_fills_up(path: Path) -> None:
     clock = Clock()
-    text = add_key(path, "anna", audio_seconds_per_hour=3600)
+    text = add_key(path, "anna", audio_seconds_per_hour=3_600_000)
     keys = ring(path, clock)
     key = keys.find([text])
     assert key is not None
-    keys.spend(key, 3600)
+    keys.spend(key, 3_600_000)
     keys.check(key)
     with pytest.raises(ClientError) as caught:
-        keys.spend(key, 10)
+        keys.spend(key, 10_000)
     assert caught.value.code == "key_audio"
     clock.now += 9
-    with pytest.raises(ClientError, match="3600 s of audio an hour"):
+    with pytest.raises(ClientError, match="budget of 3600000 s of audio an hour"):
         keys.check(key)
     clock.now += 2
     keys.check(key)
