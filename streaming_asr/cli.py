@@ -297,6 +297,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader of our output went away: nothing left to do, and nobody to tell
         sys.stderr.close()
         return EXIT_FAILED
+    except OSError as error:  # of what is written to: what is read has its own errors
+        about = f": {error.filename}" if error.filename else ""
+        print(f"streaming-asr {options.command}: {error.strerror or error}{about}", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         return 130
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import subprocess
 import sys
 import time
@@ -124,6 +126,20 @@ def test_keys_are_shown_once_and_listed_without_themselves(tmp_path: Path, capsy
     assert main(["keys", "revoke", "anna", *file]) == 0
     assert main(["keys", "list", *file]) == 0
     assert capsys.readouterr().out == ""
+
+
+class _FullDisk(io.StringIO):
+    def write(self, text: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", _FullDisk())
+        assert main(["keys", "add", "anna", "--keys", str(tmp_path / "keys.json")]) == 1
+    assert capsys.readouterr().err == "streaming-asr keys: No space left on device\n"
 
 
 def test_nobody_is_served_beyond_this_machine_by_accident(capsys: pytest.CaptureFixture[str]) -> None:
