@@ -113,8 +113,9 @@ class AudioDecoder:
         return self._frame_bytes * self.sample_rate
 
     def frames_until(self, samples: int) -> int:
-        """Whole frames before this sample of what came out; no more than were accepted."""
-        return min(samples * self.sample_rate // SAMPLE_RATE, self._frames_in)
+        """Most frames that `start_at` takes for so many samples; no more than were accepted."""
+        frames = ((samples + 1) * self.sample_rate - self.sample_rate // 2 - 1) // SAMPLE_RATE
+        return min(frames, self._frames_in)
 
     def start_at(self, frames: int) -> int:
         """Counts as if so many frames had been accepted and flushed before the first; the samples that they made."""

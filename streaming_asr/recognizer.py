@@ -466,6 +466,7 @@ class Stream:
         if self._owes_checkpoint:
             self._say_checkpoint(events, self._cursor - PREROLL_FRAMES)
         if self._flushing is not None and not self.has_audio:
+            self._drop(len(self._frames))  # asleep: with them all is over
             final = self._final(self._flushing, self._hypotheses())
             self._say_checkpoint(events, self._cursor)
             events.append(final)

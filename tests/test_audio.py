@@ -175,3 +175,11 @@ def test_what_is_not_served_is_named(encoding: str, sample_rate: int, channels: 
     with pytest.raises(ClientError) as caught:
         AudioDecoder(encoding, sample_rate, channels)
     assert (caught.value.code, caught.value.close_code) == (code, 1003)
+
+
+@given(st.sampled_from(RATES), st.integers(0, 10**7))
+def test_the_frames_before_a_sample_are_the_most_that_make_no_more(sample_rate: int, num_samples: int) -> None:
+    decoder, other = AudioDecoder("mulaw", sample_rate, 1), AudioDecoder("mulaw", sample_rate, 1)
+    decoder.start_at(10**8)
+    frames = decoder.frames_until(num_samples)
+    assert other.start_at(frames) <= num_samples < other.start_at(frames + 1)

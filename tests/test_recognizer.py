@@ -292,6 +292,19 @@ def test_silence_sleeps_and_costs_no_network_pass(recognizer: Recognizer) -> Non
     assert len(stream._frames) < PREROLL_FRAMES + recognizer.frames_per_step
 
 
+@pytest.mark.parametrize("seconds", [3.0, 3.0401, 3.35])
+def test_a_flush_in_sleep_counts_all_that_was_slept_through(recognizer: Recognizer, seconds: float) -> None:
+    stream = recognizer.stream(StreamOptions(checkpoints=True))
+    stream.accept(silence(seconds))
+    stream.flush("finalize")
+    checkpoint, answer = stream._run()[-2:]
+    num_samples = int(16000 * seconds)
+    assert isinstance(checkpoint, Checkpoint)
+    assert isinstance(answer, Final)
+    assert checkpoint.samples == num_samples
+    assert answer.start == answer.end == round(num_samples / 16000, 3)
+
+
 def test_speech_after_long_silence_is_whole(recognizer: Recognizer) -> None:
     speech = noise(1.0)
     expected = finals(run(recognizer, np.concatenate((silence(0.48), speech)), 960))
