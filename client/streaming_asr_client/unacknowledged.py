@@ -90,6 +90,8 @@ class Unacknowledged:
         """The server has so much; it counts from the session's start. Whether anything is not needed any more."""
         before = self._first_byte, self._first_request
         self._forget_until(samples * self._sample_bytes, requests)
+        if self._first_request < requests:
+            self._forget_requests(requests)
         return (self._first_byte, self._first_request) != before
 
     def _forget_until(self, end: int, requests: int) -> None:
@@ -108,6 +110,18 @@ class Unacknowledged:
                     return
             self._frames.popleft()
             self._num_sent = max(0, self._num_sent - 1)
+
+    def _forget_requests(self, requests: int) -> None:
+        """Those before this one were answered, also where half a sample of the audio before them is still to come."""
+        kept: deque[bytes | str | _Spooled] = deque()
+        num_sent = self._num_sent
+        for at, frame in enumerate(self._frames):
+            if isinstance(frame, str) and self._first_request < requests:
+                self._first_request += 1
+                self._num_sent -= at < num_sent
+            else:
+                kept.append(frame)
+        self._frames = kept
 
     def _forget(self, frame: bytes | _Spooled, size: int) -> None:
         """The first bytes of the first frame, ``size`` of them, are not needed any more."""

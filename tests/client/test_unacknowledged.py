@@ -38,6 +38,22 @@ def test_what_is_beyond_memory_waits_in_the_file_and_keeps_its_place(spool: Bina
     assert drained(kept) == [b"gg"]
 
 
+def test_a_request_that_was_answered_is_not_made_again_behind_half_a_sample() -> None:
+    kept = Unacknowledged("pcm_s16le", 1, 100)
+    for frame in (b"aab", "finalize", b"bcc", "finalize", "stop"):
+        kept.append(frame)
+    for _ in range(3):
+        kept.next()
+    assert kept.acknowledge(1, 1)
+    assert drained(kept) == ["finalize", "stop"]  # what was not sent yet
+    kept.rewind()
+    assert drained(kept) == [b"b", b"bcc", "finalize", "stop"]
+    assert not kept.acknowledge(1, 1)
+    kept.acknowledge(3, 2)
+    kept.rewind()
+    assert drained(kept) == ["stop"]
+
+
 @pytest.mark.parametrize("has_spool", [False, True])
 def test_there_is_room_up_to_the_limit_and_again_when_the_server_has_it(has_spool: bool, spool: BinaryIO) -> None:
     kept = Unacknowledged("pcm_s16le", 1, 4, spool if has_spool else None, 6)
