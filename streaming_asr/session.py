@@ -472,23 +472,23 @@ class Session:
             if isinstance(event, Final):
                 self.utterances += bool(event.text)
                 self._num_finals += 1
-                self._num_answered += event.reason != "endpoint"
+                # The server's own ending is nobody's request.
+                self._num_answered += event.reason != "endpoint" and self._num_answered < self._num_requests
                 if self._finals is not None:
                     self._finals.append(event)
                 self._is_unsaved = True
+                if event.reason == "stop" and self._ending_error is None:
+                    self._done = messages.Done(round(self.audio_seconds, 3), self.utterances)
                 actions += self._save_and_acknowledge()
             actions.append(Send(event))
             if not isinstance(event, Final) or event.reason != "stop":
                 self._advance(Input.EVENT)
                 continue
             self._advance(Input.LAST_FINAL)
+            last_words = self._ending_error or self._done
             assert self._ending is not None
-            done = messages.Done(round(self.audio_seconds, 3), self.utterances)
-            if self._ending_error is None:
-                self._done = done
-                self._is_unsaved = True
-                actions += self._save()
-            actions += self._part([Send(self._ending_error or done), self._ending])
+            assert last_words is not None
+            actions += self._part([Send(last_words), self._ending])
         if self.state is not State.CLOSED:
             actions += self._save_and_acknowledge()
         return actions if self._is_connected else []

@@ -336,6 +336,40 @@ def test_what_was_to_be_saved_when_the_connection_went_is_saved_again() -> None:
     assert [action for action in session.resume(1) if isinstance(action, Save)] == [saved]
 
 
+def test_a_stop_is_saved_together_with_what_it_brought() -> None:
+    session = Session("s1", MODEL, Limits(), Clock(), "token", saves=True)
+    session.receive_text('{"type": "start", "resumable": true}')
+    session.receive_bytes(bytes(3200))
+    session.receive_text('{"type": "stop"}')
+    actions = session.receive_events([messages.Checkpoint(1600), final("stop")])
+    [saved] = [action.snapshot for action in actions if isinstance(action, Save)]
+    restored = Session.restored(saved, "token", MODEL, Limits(), Clock())
+    again = [action.message for action in restored.resume(0) if isinstance(action, Send)]
+    assert again[1:] == [final("stop"), messages.Done(0.1, 1)]
+
+
+def test_an_end_that_the_server_makes_is_no_request_of_the_client() -> None:
+    clock = Clock()
+    session = Session("s1", MODEL, Limits(max_session_seconds=10), clock, "token", saves=True)
+    session.receive_text('{"type": "start", "resumable": true}')
+    session.receive_bytes(bytes(3200))
+    clock.now += 11
+    assert Flush("stop") in session.tick()
+    actions = session.receive_events([messages.Checkpoint(1600), final("stop")])
+    assert Send(messages.Ack(1600, 0)) in actions
+
+
+@pytest.mark.parametrize("rate", [8000, 44100, 48000])
+@pytest.mark.parametrize("num_frames", [48100, 48099, 48001])
+def test_a_finalize_is_acknowledged_with_all_audio_before_it(rate: int, num_frames: int) -> None:
+    session = Session("s1", MODEL, Limits(), Clock(), "token", saves=True)
+    session.receive_message(messages.Start(sample_rate=rate, resumable=True))
+    pushed = [*session.receive_bytes(bytes(2 * num_frames)), *session.receive_message(messages.Finalize())]
+    samples = sum(len(action.samples) for action in pushed if isinstance(action, Push))
+    actions = session.receive_events([messages.Checkpoint(samples), final("finalize")])
+    assert Send(messages.Ack(num_frames, 1)) in actions
+
+
 @pytest.mark.parametrize("saves", [False, True])
 def test_half_a_sample_and_the_stop_behind_it_may_come_again(saves: bool) -> None:
     session = Session("s1", MODEL, Limits(), Clock(), "token", saves=saves)
