@@ -514,7 +514,8 @@ class Stream:
             self._restart_utterance()
         elif not words.ids and not self._holds_word and self._is_quiet:
             # The best guess may be amid a longer word, which will not go on, while a path beside it has heard one.
-            self._holds_word = self._in_speech and self._lasts(self._hypotheses())
+            is_told = bool(partial.shown.ids) or self._lasts(self._hypotheses())
+            self._holds_word = self._in_speech and is_told
             if not self._holds_word:
                 self._fall_asleep()
                 self._in_speech = False

@@ -17,7 +17,8 @@ from neural import random_network
 
 from streaming_asr import hotwords
 from streaming_asr.admission import StepCost
-from streaming_asr.decoder import Decoder, DecoderOptions
+from streaming_asr.decoder import Decoder, DecoderOptions, Guess, Words
+from streaming_asr.decoder_state import DecoderState
 from streaming_asr.errors import InputError
 from streaming_asr.features import Samples
 from streaming_asr.formatting.writer import Formatter
@@ -262,6 +263,20 @@ def test_what_was_said_is_told_even_if_the_best_guess_is_amid_a_longer_word(
     assert 0.6 < said.start < said.end < 1.5
     assert (nothing.reason, nothing.words) == ("stop", [])
     assert sum(isinstance(event, SpeechStarted) for event in events) == 2
+
+
+def test_what_was_shown_is_told_however_short(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    best_many, nothing = recognizer.decoder.best_many, Words([], [], [])
+
+    def amid_longer_words(states: Sequence[DecoderState]) -> list[Guess]:
+        return [guess._replace(words=nothing, stable_words=0, agreement=[]) for guess in best_many(states)]
+
+    monkeypatch.setattr(recognizer.decoder, "best_many", amid_longer_words)
+    events = run(recognizer, np.concatenate((silence(0.7), noise(0.04), silence(2))), 960)
+    shown = [event for event in events if isinstance(event, Partial)]
+    said, _ = finals(events)
+    assert shown[-1].unstable
+    assert (said.reason, said.text) == ("endpoint", shown[-1].unstable)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
