@@ -20,7 +20,7 @@ class EndpointRule:
 
     @property
     def is_amid_speech(self) -> bool:
-        """Whether the utterance may end inside a word."""
+        """Whether the utterance ends though its speaker goes on."""
         return not self.silence_seconds
 
 

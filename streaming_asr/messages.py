@@ -24,7 +24,9 @@ class Endpointing(msgspec.Struct, forbid_unknown_fields=True, frozen=True, omit_
 
     enabled: bool = True
     trailing_silence_ms: int | None = None  # silence after speech that ends an utterance
-    max_utterance_ms: int | None = None  # an utterance is cut at the next silence after this, at the latest
+    max_utterance_ms: int | None = (
+        None  # it ends at the next pause after this; amid speech, between words, after 1.5 times this
+    )
 
 
 # --- client to server --------------------------------------------------------------------------------------------
@@ -142,7 +144,7 @@ class Ack(msgspec.Struct, tag="ack", tag_field="type", frozen=True):
 
 
 class SpeechStarted(msgspec.Struct, tag="speech_started", tag_field="type", frozen=True):
-    """Speech was found after silence, at ``time``."""
+    """Speech was found at ``time``, after silence or the utterance before."""
 
     time: float
 

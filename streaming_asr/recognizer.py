@@ -536,6 +536,8 @@ class Stream:
             self._say_checkpoint(events, end)
             events.append(final)
             self._open_utterance(end)
+            self._in_speech, self._onset = True, end
+            events.append(SpeechStarted(self._seconds(end)))
 
     @property
     def _owes_checkpoint(self) -> bool:

@@ -371,6 +371,8 @@ def test_speech_without_a_pause_is_parted_between_words(recognizer: Recognizer) 
         if isinstance(event, Final) and event.reason == "endpoint":
             assert isinstance(before, Checkpoint)
             assert before.samples == round(16000 * event.end)
+        if isinstance(before, Final):
+            assert event == SpeechStarted(before.end)
 
 
 def test_batched_streams_get_what_each_gets_alone(recognizer: Recognizer) -> None:
