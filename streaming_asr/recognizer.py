@@ -244,8 +244,10 @@ class Recognizer:
                 )  # [B, frames_per_step, 80]
                 rows = self.slots.rows([stream.slot for stream in running if stream.slot])
                 log_probs, state = self.model(frames, self.slots.read(rows))
+                scores = log_probs.cpu().numpy()
+                if not np.isfinite(scores).all():
+                    raise FloatingPointError("the network's outputs are infinite or no numbers")
                 self.slots.write(rows, state)
-            scores = log_probs.cpu().numpy()
             for stream, own in zip(running, scores, strict=True):
                 stream.commit_chunk(own)
             states = [stream.decoder_state for stream in running]

@@ -7,6 +7,7 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -552,3 +553,24 @@ def test_what_breaks_one_stream_leaves_the_others_their_events(
     assert finals(good._run())[-1].reason == "stop"
     with pytest.raises(ZeroDivisionError):
         bad.finish()
+
+
+def test_when_the_network_says_what_is_no_number_nobody_moves(
+    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = finals(run(recognizer, SPEECH, 960))
+    good, bad = recognizer.stream(), recognizer.stream()
+    for stream in (good, bad):
+        stream.push(SPEECH)
+        stream.flush("stop")
+    forward = recognizer.model.forward  # type: ignore[attr-defined]
+
+    def spoilt(frames: torch.Tensor, state: Any) -> Any:
+        log_probs, state = forward(frames, state)
+        log_probs[1:] = math.nan
+        return log_probs, state
+
+    monkeypatch.setattr(recognizer.model, "forward", spoilt)
+    with pytest.raises(FloatingPointError):
+        recognizer.step([good, bad])
+    assert finals(good._run()) == expected
