@@ -354,14 +354,16 @@ class Server:
         return response
 
     def _may_go_on(self, adapter: type[Adapter]) -> bool:
-        """Whether who comes may want a session back that still counts, as only its client knows that its connection
-        broke. Then it is for the first message to say.
+        """Whether who comes may want a session back that counts, suspended or as only its client knows that its
+        connection broke. Then it is for the first message to say.
         """
-        return adapter is NativeAdapter and any(each.may_be_lost for each in self._conversations)
+        return adapter is NativeAdapter and (
+            len(self._waiting) > 0 or any(each.may_be_lost for each in self._conversations)
+        )
 
     def _check_limits(self, visitor: Visitor) -> None:
         self._gate.check(visitor)
-        if self.num_sessions >= self._max_sessions:
+        if self.num_sessions + len(self._waiting) >= self._max_sessions:
             words = f"the server carries {self._max_sessions} sessions already; try again later"
             raise ClientError("server_full", words, 1013)
         if self._punctuality.is_late:
@@ -443,7 +445,7 @@ class Server:
         try:
             async with asyncio.timeout(self._options.limits.handshake_timeout_seconds):
                 resume = _resume_in(await connection.recv())
-                if resume is not None and any(each.session_id == resume.session_id for each in self._conversations):
+                if resume is not None and self._has_place(resume.session_id, refusal):
                     found = await self._claim(resume, newcomer)
                     if found is not None:
                         return found, resume
@@ -452,6 +454,12 @@ class Server:
         finally:
             self._returning.leave(connection)
         raise refusal
+
+    def _has_place(self, session_id: str, refusal: ClientError) -> bool:
+        """Whether this session counts already in what `refusal` says there is too much of."""
+        if any(each.session_id == session_id for each in self._conversations):
+            return True
+        return refusal.code == "server_full" and self._waiting.suspended(session_id) is not None
 
     async def _carry(self, conversation: Conversation, adapter: type[Adapter]) -> None:
         task = asyncio.current_task()

@@ -26,6 +26,10 @@ class Waiting:
         self._saved = state.load() if state is not None else {}  # by session id
         self._saved_until = time.monotonic() + seconds
 
+    def __len__(self) -> int:
+        """How many are suspended here."""
+        return len(self._suspended)
+
     def suspend(self, conversation: Conversation) -> None:
         """Lets a session wait."""
         self._suspended[conversation.session_id] = conversation

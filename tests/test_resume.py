@@ -287,6 +287,50 @@ def test_of_too_many_that_wait_the_first_gives_way(monkeypatch: pytest.MonkeyPat
     run(test)
 
 
+def test_a_server_that_is_full_keeps_the_places_of_those_that_wait() -> None:
+    async def test() -> None:
+        async with serving(max_sessions=2) as server:
+            async with client(server) as connection:
+                await connection.send(START)
+                ready = await receive(connection)
+                connection.transport.abort()
+            await eventually(lambda: server.num_sessions == 0)
+            async with client(server) as other:
+                await other.send(START)
+                await receive(other)
+                async with client(server) as one_too_many:
+                    await one_too_many.send(START)
+                    received, code, _ = await receive_all(one_too_many)
+                    assert (received[-1]["code"], code) == ("server_full", 1013)
+                assert [final["text"] for final in await finish(server, ready, [])] == SPOKEN
+                async with client(server) as newcomer:
+                    await newcomer.send(START)
+                    assert (await receive(newcomer))["type"] == "ready"
+
+    run(test)
+
+
+def test_a_session_that_waits_comes_back_only_within_its_keys_limit(tmp_path: Path) -> None:
+    bearer = {"Authorization": f"Bearer {add_key(tmp_path / 'keys', 'anna', max_sessions=1)}"}
+
+    async def test() -> None:
+        async with serving(keys=tmp_path / "keys") as server:
+            async with client(server, additional_headers=bearer) as connection:
+                await connection.send(START)
+                ready = await receive(connection)
+                connection.transport.abort()
+            await eventually(lambda: server.num_sessions == 0)
+            async with (
+                client(server, additional_headers=bearer),
+                client(server, additional_headers=bearer) as again,
+            ):
+                await again.send(resume(ready, 0))
+                received, code, _ = await receive_all(again)
+                assert (received[-1]["code"], code) == ("key_sessions", 1013)
+
+    run(test)
+
+
 def test_who_lets_many_wait_makes_room_before_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(waiting, "MAX_SUSPENDED", 3)
     keys = tmp_path / "keys"
