@@ -159,7 +159,7 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.STOPPING, Input.EVENT): State.STOPPING,
     (State.STOPPING, Input.LAST_FINAL): State.CLOSED,
     (State.STOPPING, Input.RESUME): State.DRAINING,  # half a sample, and the stop behind it, come again
-    (State.STOPPING, Input.END): State.STOPPING,
+    (State.STOPPING, Input.END): State.DRAINING,
     (State.STOPPING, Input.FAIL): State.CLOSED,
     (State.STOPPING, Input.LOST): State.CLOSED,
     (State.DRAINING, Input.AUDIO): State.DRAINING,
@@ -250,7 +250,7 @@ T = TypeVar("T")
 
 
 def _refusing(method: Callable[[Session, T], list[Action]]) -> Callable[[Session, T], list[Action]]:
-    """A client's input: ignored once closed; a `ClientError` becomes the error and the close code that it asks for."""
+    """A client's input: ignored once closed; a `ClientError` ends the session."""
 
     @functools.wraps(method)
     def guarded(session: Session, given: T) -> list[Action]:
@@ -259,7 +259,7 @@ def _refusing(method: Callable[[Session, T], list[Action]]) -> Callable[[Session
         try:
             return method(session, given)
         except ClientError as error:
-            return session.fail(error.code, error.message, error.close_code)
+            return session.refuse(error)
 
     return guarded
 
@@ -514,6 +514,18 @@ class Session:
     def end(self, code: str, message: str, close_code: int = 1008) -> list[Action]:
         """Ends the session with an error; what was said until now is settled before it."""
         return self._end(Close(close_code, code), messages.Error(code, message))
+
+    def refuse(self, error: ClientError) -> list[Action]:
+        """Ends the session for what its client did: what was said until now is settled, then comes the error."""
+        if self._decoder is None:  # no stream was opened
+            return self.fail(error.code, error.message, error.close_code)
+        if self.state is State.STOPPING:
+            self.error = error.code
+            self._ending, self._ending_error = (
+                Close(error.close_code, error.code),
+                messages.Error(error.code, error.message),
+            )
+        return self.end(error.code, error.message, error.close_code)
 
     def announce_end(self, seconds: float) -> list[Action]:
         """The server will call `go_away` in so many seconds."""

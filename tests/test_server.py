@@ -272,11 +272,13 @@ def test_mistakes_get_a_reason_and_neighbours_notice_nothing(frames: list[Frame]
             async with client(server) as connection:
                 for frame in frames:
                     await connection.send(frame)
+                if not recognizer.gate.is_set():
+                    await eventually(lambda: any(each._session.error for each in server._conversations))
+                    recognizer.gate.set()
                 received, got_code, _ = await receive_all(connection)
             assert received[-1]["type"] == "error"
             assert (received[-1]["code"], got_code) == (code, close_code)
             assert received[-1]["message"]
-            recognizer.gate.set()
             await neighbour.send(STOP)
             finals = [m["text"] for m in (await receive_all(neighbour))[0] if m["type"] == "final"]
             assert finals == ["w1 w2"]

@@ -52,6 +52,13 @@ def started(clock: Clock | None = None, start: str = '{"type": "start"}', **limi
     return session
 
 
+def after_final(session: Session) -> list[Action]:
+    """What comes behind the last final."""
+    said, *rest = session.receive_events([final("stop")])
+    assert said == Send(final("stop"))
+    return rest
+
+
 def final(reason: Reason, text: str = "yes", utterance: int = 0) -> Final:
     return Final(utterance, text, 0.0, 0.5, 0.9, reason)
 
@@ -126,7 +133,9 @@ def test_wrong_order_names_message_and_state() -> None:
     [send, _] = new_session().receive_bytes(b"\0\0")
     assert isinstance(send, Send)
     assert send.message == messages.Error("wrong_order", "audio cannot come while the session is waiting for start")
-    assert refusal(started().receive_text('{"type": "start"}')) == ("wrong_order", 1008)
+    session = started()
+    assert session.receive_text('{"type": "start"}') == [Flush("stop")]
+    assert refusal(after_final(session)) == ("wrong_order", 1008)
 
 
 @pytest.mark.parametrize("late", ['{"type": "stop"}', '{"type": "finalize"}', '{"type": "start"}', b"\0\0"])
@@ -134,8 +143,9 @@ def test_after_stop_only_keepalive_may_come(late: str | bytes) -> None:
     session = started()
     session.receive_text('{"type": "stop"}')
     assert session.receive_text('{"type": "keepalive"}') == []
-    actions = session.receive_text(late) if isinstance(late, str) else session.receive_bytes(late)
-    assert refusal(actions) == ("wrong_order", 1008)
+    assert (session.receive_text(late) if isinstance(late, str) else session.receive_bytes(late)) == []
+    assert session.receive_bytes(b"\0\0") == []  # no second error
+    assert refusal(after_final(session)) == ("wrong_order", 1008)
 
 
 def test_an_error_message_repeats_little_of_what_came() -> None:
@@ -148,8 +158,11 @@ def test_an_error_message_repeats_little_of_what_came() -> None:
 
 def test_audio_that_is_not_finite_or_too_big_is_refused() -> None:
     session = started(start='{"type": "start", "encoding": "pcm_f32le"}')
-    assert refusal(session.receive_bytes(np.array([np.nan], "<f4").tobytes())) == ("bad_audio", 1007)
-    assert refusal(started(max_frame_bytes=99).receive_bytes(bytes(100))) == ("too_big", 1009)
+    assert session.receive_bytes(np.array([np.nan], "<f4").tobytes()) == [Flush("stop")]
+    assert refusal(after_final(session)) == ("bad_audio", 1007)
+    session = started(max_frame_bytes=99)
+    assert session.receive_bytes(bytes(100)) == [Flush("stop")]
+    assert refusal(after_final(session)) == ("too_big", 1009)
 
 
 @pytest.mark.parametrize("ending", ["finalize", "stop"])

@@ -197,7 +197,7 @@ class Adapter(abc.ABC):
         try:
             steps = read()
         except ClientError as error:
-            steps = self.session.fail(error.code, error.message, error.close_code)
+            steps = self.session.refuse(error)
         return self._write_all(steps)
 
     def _write_all(self, steps: Sequence[Step]) -> list[Output]:

@@ -149,7 +149,7 @@ class WyomingAdapter(Adapter):
                 if self.has_more:
                     break  # the events after it wait in the reader
         except ClientError as error:  # what came before it holds
-            steps += self.session.fail(error.code, error.message, error.close_code)
+            steps += self.session.refuse(error)
         return steps
 
     def go_on(self) -> list[Output]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from streaming_asr.limits import Limits
 from streaming_asr.messages import Final, Partial, Reason, Word
 from streaming_asr.protocols.adapter import Adapter, Handshake, Output, Write
-from streaming_asr.session import Close, ModelInfo, Open, Session
+from streaming_asr.session import Close, Flush, ModelInfo, Open, Session
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=9),
@@ -35,6 +35,12 @@ def close_code(outputs: list[Output]) -> int:
     [found] = [output for output in outputs if isinstance(output, Close)]
     assert outputs[-1] is found
     return found.code
+
+
+def settled(adapter: Adapter, outputs: list[Output]) -> list[Output]:
+    """What follows the last final, which these outputs ask for, as nobody said anything."""
+    assert outputs[-1] == Flush("stop")
+    return adapter.receive_events([final("", "stop")])
 
 
 def partial(committed: str, unstable: str, utterance: int = 0) -> Partial:

@@ -9,7 +9,7 @@ from pathlib import Path
 from fakes import words
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine import close_code, final, new, opened, partial, sent
+from machine import close_code, final, new, opened, partial, sent, settled
 from test_server import run, serving
 
 from streaming_asr.protocols.adapter import Write
@@ -37,7 +37,7 @@ def test_results_then_the_last_and_done() -> None:
 def test_other_text_closes() -> None:
     adapter = new(SherpaOnnxAdapter)
     adapter.open()
-    assert close_code(adapter.receive("done")) == 1003
+    assert close_code(settled(adapter, adapter.receive("done"))) == 1003
 
 
 @settings(deadline=None)
