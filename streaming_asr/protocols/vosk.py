@@ -33,6 +33,7 @@ from .adapter import (
 
 DEFAULT_SAMPLE_RATE = 8000  # Hz, as vosk-server's without VOSK_SAMPLE_RATE
 IGNORED_OPTIONS = ("model",)
+MAX_NUMBER = 1e9  # of a config
 
 
 class VoskAdapter(Adapter):
@@ -93,7 +94,7 @@ class VoskAdapter(Adapter):
         if self.session.state is not State.OPENING:
             return [Note("config after the first audio changes nothing")]
         self._sample_rate = _whole_number(config, "sample_rate", self._sample_rate)
-        self._words = bool(_whole_number(config, "words", self._words))
+        self._words = bool(config.get("words", self._words))
         self._max_alternatives = max(0, _whole_number(config, "max_alternatives", self._max_alternatives))
         phrases = config.get("phrase_list")
         phrases = phrases if isinstance(phrases, list) else []
@@ -131,7 +132,11 @@ class VoskAdapter(Adapter):
 
 
 def _whole_number(config: dict[str, Any], name: str, default: int) -> int:
-    value = config.get(name, default)
-    if not isinstance(value, int | float) or not math.isfinite(value) or abs(value) > 1e9:
+    """Also of a string, as vosk-server takes one."""
+    try:
+        value = float(config.get(name, default))
+    except (TypeError, ValueError, OverflowError):
+        value = math.nan
+    if not abs(value) <= MAX_NUMBER:
         raise ClientError("bad_message", f"{name} must be a number", 1007)
     return int(value)

@@ -81,6 +81,17 @@ def test_config_sets_rate_words_and_alternatives_until_audio_comes() -> None:
     assert sent(adapter.reached()) == [{"alternatives": alternatives}]
 
 
+@pytest.mark.parametrize(("words", "expected"), [(None, False), (0, False), ("", False), ("true", True), ([1], True)])
+def test_config_is_read_as_python_would(words: Any, expected: bool) -> None:
+    adapter = new(VoskAdapter)
+    config = {"sample_rate": "16000", "words": words, "max_alternatives": "2"}
+    assert adapter.receive(json.dumps({"config": config})) == []
+    outputs = adapter.receive(AUDIO)
+    options = opened(outputs).options
+    assert (options.words, options.nbest) == (expected, 2)
+    assert [len(output.samples) for output in outputs if isinstance(output, Push)] == [160]
+
+
 @pytest.mark.parametrize(
     ("text", "code"),
     [
@@ -91,6 +102,11 @@ def test_config_sets_rate_words_and_alternatives_until_audio_comes() -> None:
         ('{"config": 5}', 1007),
         ('{"config": {"sample_rate": "fast"}}', 1007),
         ('{"config": {"sample_rate": 1e300}}', 1007),
+        ('{"config": {"sample_rate": %s}}' % ("9" * 400), 1007),
+        ('{"config": {"sample_rate": "%s"}}' % ("9" * 400), 1007),
+        ('{"config": {"sample_rate": "nan"}}', 1007),
+        ('{"config": {"sample_rate": [16000]}}', 1007),
+        ('{"config": {"max_alternatives": null}}', 1007),
     ],
 )
 def test_what_is_not_understood_closes_without_a_word(text: str, code: int) -> None:
