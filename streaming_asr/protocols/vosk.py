@@ -1,14 +1,13 @@
 """Owns vosk-server's WebSocket protocol: config, lock-step replies, ``eof`` and ``reset``.
 
 Its clients send a binary frame and wait for the one reply to it. So each frame is followed by a `Mark`, and answered
-when the engine gets there: with the oldest utterance that ended and was not told yet, else with the partial. What
-ended but was not told by ``eof`` or ``reset`` goes into the answer to that, so that no word is lost.
+when the engine gets there: with the utterances that ended and were not told yet, else with the partial. What ended but
+was not told by ``eof`` or ``reset`` goes into the answer to that, so that no word is lost.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -48,7 +47,7 @@ class VoskAdapter(Adapter):
         self._max_alternatives = 0
         self._hotwords: tuple[str, ...] = ()
         self._partial = ""
-        self._untold: deque[Final] = deque()
+        self._untold: list[Final] = []
 
     def read_text(self, text: str) -> Sequence[Step]:
         """``config``, ``eof`` or ``reset``; other objects are refused."""
@@ -68,7 +67,7 @@ class VoskAdapter(Adapter):
     def reached(self) -> list[Output]:
         """One frame was recognized: its reply."""
         if self._untold:
-            return [self._result([self._untold.popleft()])]
+            return [self._result()]
         return [Write(to_json({"partial": self._partial}))]
 
     def write(self, message: ServerMessage) -> list[Write]:
@@ -81,9 +80,7 @@ class VoskAdapter(Adapter):
                 if message.text or message.reason != "endpoint":
                     self._untold.append(message)
                 if message.reason != "endpoint":
-                    finals = list(self._untold)
-                    self._untold.clear()
-                    return [self._result(finals)]
+                    return [self._result()]
             case _:
                 pass
         return []
@@ -111,7 +108,9 @@ class VoskAdapter(Adapter):
         )
         return self.session.receive_message(start)
 
-    def _result(self, finals: list[Final]) -> Write:
+    def _result(self) -> Write:
+        """All that ended and was not told."""
+        finals, self._untold = self._untold, []
         text = " ".join(final.text for final in finals if final.text)
         words = [
             {"conf": word.confidence, "start": word.start, "end": word.end, "word": word.word}

@@ -30,16 +30,26 @@ def test_each_frame_is_marked_and_answered_once_in_order() -> None:
     assert sent(adapter.reached()) == [{"partial": ""}]
     assert adapter.receive_events([partial("turn", "of the")]) == []
     assert sent(adapter.reached()) == [{"partial": "turn of the"}]
-    assert adapter.receive_events([final("turn off"), final("yes", utterance=1), partial("", "and", 2)]) == []
+    assert adapter.receive_events([final("turn off"), partial("", "and", 2)]) == []
     first = {"conf": 0.9, "start": 0.0, "end": 0.4, "word": "turn"}
     second = {"conf": 0.9, "start": 0.5, "end": 0.9, "word": "off"}
     assert sent(adapter.reached()) == [{"result": [first, second], "text": "turn off"}]
+    assert adapter.receive_events([final("yes", utterance=1)]) == []
     assert adapter.receive('{"eof" : 1}')[-1] == Flush("stop")
     outputs = adapter.receive_events([final("no", "stop", 2)])
     [answer] = sent(outputs)
     assert answer["text"] == "yes no"  # what ended and could not be told before is not lost
     assert [word["word"] for word in answer["result"]] == ["yes", "no"]
     assert close_code(outputs) == 1000
+
+
+def test_all_that_ended_in_a_frame_is_in_its_reply() -> None:
+    adapter = new(VoskAdapter)
+    adapter.receive(AUDIO)
+    adapter.receive_events([final("one"), final("", utterance=1), final("two", utterance=2), partial("", "three", 3)])
+    [answer] = sent(adapter.reached())
+    assert (answer["text"], [word["word"] for word in answer["result"]]) == ("one two", ["one", "two"])
+    assert sent(adapter.reached()) == [{"partial": "three"}]
 
 
 def test_reset_answers_with_the_final_and_goes_on() -> None:
