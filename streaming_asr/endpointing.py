@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from .errors import InputError
 from .messages import Endpointing
 
+MIN_SILENCE_MS, MAX_SILENCE_MS = 100, 10_000  # that a session may ask for
 LONGEST_UTTERANCE_SECONDS = 120.0  # without endpointing; each of its words costs a little at every step until its end
 
 
@@ -48,8 +49,8 @@ def session_rules(overrides: Endpointing) -> tuple[EndpointRule, ...]:
     Raises `InputError` for bad values.
     """
     silence_ms, utterance_ms = overrides.trailing_silence_ms, overrides.max_utterance_ms
-    if silence_ms is not None and not 100 <= silence_ms <= 10_000:
-        raise InputError(f"trailing_silence_ms must be 100 to 10000, not {silence_ms}")
+    if silence_ms is not None and not MIN_SILENCE_MS <= silence_ms <= MAX_SILENCE_MS:
+        raise InputError(f"trailing_silence_ms must be {MIN_SILENCE_MS} to {MAX_SILENCE_MS}, not {silence_ms}")
     if utterance_ms is not None and not 1_000 <= utterance_ms <= 60_000:
         raise InputError(f"max_utterance_ms must be 1000 to 60000, not {utterance_ms}")
     if not overrides.enabled:

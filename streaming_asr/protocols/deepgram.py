@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from .. import messages
+from ..endpointing import MAX_SILENCE_MS, MIN_SILENCE_MS
 from ..errors import ClientError
 from ..formatting.writer import as_written
 from ..messages import Done, Endpointing, Error, Final, Partial, ServerMessage, SpeechStarted
@@ -15,7 +16,6 @@ from ..session import Close, ModelInfo, Session, check_start
 from .adapter import Adapter, Handshake, Note, Step, Write, hypothesis, parse_object, to_json
 
 IDLE_SECONDS = 10.0  # without audio or KeepAlive
-MIN_SILENCE_MS, MAX_SILENCE_MS = 100, 10_000  # see `endpointing.session_rules`; Deepgram's default is 10
 ENCODINGS: dict[str, messages.Encoding] = {
     "linear16": "pcm_s16le",
     "linear32": "pcm_f32le",

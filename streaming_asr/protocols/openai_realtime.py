@@ -18,6 +18,7 @@ import msgspec
 
 from .. import messages
 from ..access import KEY_SUBPROTOCOLS
+from ..endpointing import MAX_SILENCE_MS, MIN_SILENCE_MS
 from ..errors import ClientError
 from ..hotwords import fitting_hotwords
 from ..messages import Endpointing, Error, Final, Partial, ServerMessage, SpeechStarted
@@ -26,7 +27,6 @@ from .adapter import Adapter, Handshake, Note, Step, Write, note_hotwords, parse
 
 PCM_SAMPLE_RATE = 24000  # Hz, unless the client names another
 SILENCE_MS = 500  # OpenAI's default
-MIN_SILENCE_MS, MAX_SILENCE_MS = 100, 10_000  # see `endpointing.session_rules`
 
 
 # --- what `session.update` may hold; other fields are ignored ---------------------------------------------------
