@@ -91,6 +91,7 @@ class Options:
             raise ClientError("bad_sample_rate", "sample_rate must be given with encoding")
         self.vad_events = self._flag("vad_events")
         self.utterance_end_ms = self._number("utterance_end_ms")
+        self.finds_pauses = self._last("endpointing") != "false"
         self.channels = self._number("channels") or 1
         language = self._last("language")
         self.start = messages.Start(
@@ -222,6 +223,7 @@ class DeepgramAdapter(Adapter):
         return Close(1000) if close.reason == "odd_audio" else close
 
     def _final(self, final: Final) -> list[Write]:
+        assert self._options is not None
         if not final.text and final.reason != "finalize":
             return []
         words = [
@@ -236,10 +238,10 @@ class DeepgramAdapter(Adapter):
         ]
         results = self._results(final, final.formatted or final.text, final.confidence, words)
         results["is_final"] = True
-        results["speech_final"] = final.reason == "endpoint"
+        results["speech_final"] = final.reason == "endpoint" and self._options.finds_pauses
         results["from_finalize"] = final.reason == "finalize"
         written = [Write(to_json(results), replaces_partial=True)]
-        if final.reason == "endpoint" and self._options is not None and self._options.utterance_end_ms is not None:
+        if final.reason == "endpoint" and self._options.utterance_end_ms is not None:
             end = final.words[-1].end if final.words else final.end
             written.append(Write(to_json({"type": "UtteranceEnd", "channel": [0, 1], "last_word_end": end})))
         return written

@@ -108,6 +108,17 @@ def test_results_and_what_goes_with_them() -> None:
     assert settled["is_final"]
 
 
+@pytest.mark.parametrize("query", ["", "&utterance_end_ms=1200"])
+def test_who_wants_no_pauses_found_is_told_of_none(query: str) -> None:
+    adapter = streaming(PCM + "&endpointing=false" + query)
+    settled, *end = sent(adapter.receive_events([final("turn off")]))
+    assert (settled["is_final"], settled["speech_final"], settled["from_finalize"]) == (True, False, False)
+    assert [message["type"] for message in end] == (["UtteranceEnd"] if query else [])
+    adapter.receive('{"type": "Finalize"}')
+    [settled] = sent(adapter.receive_events([final("yes", "finalize", 1)]))
+    assert (settled["is_final"], settled["speech_final"], settled["from_finalize"]) == (True, False, True)
+
+
 @pytest.mark.parametrize("option", ["punctuate", "smart_format"])
 def test_text_is_formatted_for_who_asks(option: str) -> None:
     assert not opened(new(DeepgramAdapter, PCM).open()).options.formatted
