@@ -47,6 +47,7 @@ SERVED_OPTIONS = frozenset(
         "keywords",
         "punctuate",
         "smart_format",
+        "token",  # a key, see `access`
     }
 )
 IGNORED_OPTIONS = frozenset(
@@ -58,10 +59,12 @@ IGNORED_OPTIONS = frozenset(
         "diarize_model",
         "dictation",
         "extra",
+        "filler_words",
         "language_hint",
         "mip_opt_out",
         "model",
         "multichannel",
+        "no_delay",
         "numerals",
         "profanity_filter",
         "redact",

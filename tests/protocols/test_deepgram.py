@@ -88,6 +88,9 @@ def test_options_that_are_not_served_are_named_but_never_quoted() -> None:
     notes = [output.words for output in outputs if isinstance(output, Note)]
     assert notes[:2] == ["option diarize is not served", "option redact is not served"]
     assert "secret" not in str(notes)
+    outputs = new(DeepgramAdapter, PCM + "&token=secret&filler_words=true&no_delay=true").open()
+    notes = [output.words for output in outputs if isinstance(output, Note)]
+    assert notes == ["option filler_words is not served", "option no_delay is not served"]
 
 
 def test_results_and_what_goes_with_them() -> None:
