@@ -33,6 +33,7 @@ REFUSALS = {
     "address_sessions": "TOO_MANY_REQUESTS",
     "server_full": "SERVICE_UNAVAILABLE",
 }
+UNDECODABLE = ("bad_audio", "bad_encoding", "bad_sample_rate", "bad_channels")  # errors about the audio itself
 SERVED_OPTIONS = frozenset(
     {
         "encoding",
@@ -218,11 +219,13 @@ class DeepgramAdapter(Adapter):
         return []
 
     def closing(self, close: Close) -> Close:
-        """Idle clients get Deepgram's code; half a sample at the end is no mistake here."""
+        """Idle clients and audio that is none get Deepgram's codes; half a sample at the end is no mistake here."""
         if close.reason == "idle":
             return Close(
                 1011, f"NET-0001: neither audio nor KeepAlive for {self.session.limits.idle_timeout_seconds:g} s"
             )
+        if close.reason in UNDECODABLE:
+            return Close(1008, "DATA-0000: the audio cannot be decoded")
         return Close(1000) if close.reason == "odd_audio" else close
 
     def _final(self, final: Final) -> list[Write]:

@@ -194,6 +194,16 @@ def test_an_idle_client_gets_deepgrams_own_close() -> None:
     assert (outputs[-1].code, outputs[-1].reason[:8]) == (1011, "NET-0001")
 
 
+@pytest.mark.parametrize(
+    ("query", "audio"), [("", b"no container"), ("encoding=linear32&sample_rate=16000", b"\xff" * 4)]
+)
+def test_audio_that_is_none_gets_deepgrams_own_close(query: str, audio: bytes) -> None:
+    outputs = streaming(query).receive(audio)
+    assert [message["type"] for message in sent(outputs)] == ["Error"]
+    assert isinstance(outputs[-1], Close)
+    assert (outputs[-1].code, outputs[-1].reason[:9]) == (1008, "DATA-0000")
+
+
 OBJECTS = st.dictionaries(st.just("type") | st.text(max_size=4), JSON, max_size=3).map(json.dumps)
 NAMES = st.sampled_from(["encoding", "sample_rate", "channels", "endpointing", "language", "utterance_end_ms"])
 
