@@ -81,6 +81,8 @@ def test_keyterms_and_keywords_are_hotwords() -> None:
     assert opened(new(DeepgramAdapter, query).open()).options.hotwords == ("Magna Carta", "Runnymede", "barons")
     with pytest.raises(ClientError, match="hotwords"):
         DeepgramAdapter.check(Handshake(PCM + "&keyterm=a" * 101), MODEL)
+    with pytest.raises(ClientError, match="hotwords"):
+        DeepgramAdapter.check(Handshake(PCM + "&keywords=" + "a" * 101), MODEL)
 
 
 def test_options_that_are_not_served_are_named_but_never_quoted() -> None:
