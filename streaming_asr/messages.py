@@ -8,13 +8,15 @@ session; ``utterance`` counts from 0. Written down for people in ``docs/protocol
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
 PROTOCOL_VERSION = 1
 MAX_NBEST = 10
+ECHOED_CHARACTERS = 200  # of a client's own text that an answer in any protocol repeats
 
+Number = Annotated[int, msgspec.Meta(ge=-(10**9), le=10**9)]  # short enough for an error that repeats it
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "container"]
 Reason = Literal["endpoint", "finalize", "stop"]
 
@@ -23,10 +25,8 @@ class Endpointing(msgspec.Struct, forbid_unknown_fields=True, frozen=True, omit_
     """Per-session endpointing overrides, milliseconds; ``None`` keeps the server's default. See `endpointing.py`."""
 
     enabled: bool = True
-    trailing_silence_ms: int | None = None  # silence after speech that ends an utterance
-    max_utterance_ms: int | None = (
-        None  # it ends at the next pause after this; amid speech, between words, after 1.5 times this
-    )
+    trailing_silence_ms: Number | None = None  # silence after speech that ends an utterance
+    max_utterance_ms: Number | None = None  # then it ends at a pause, or amid speech after 1.5 times this
 
 
 # --- client to server --------------------------------------------------------------------------------------------
@@ -37,19 +37,19 @@ class Resume(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     session_id: str
     token: str
-    utterance: int  # the first whose final the client has not got
+    utterance: Number  # the first whose final the client has not got
 
 
 class Start(msgspec.Struct, tag="start", tag_field="type", forbid_unknown_fields=True, frozen=True):
     """Opens the session; must be the first message."""
 
-    sample_rate: int = 16000  # 8000 to 48000
+    sample_rate: Number = 16000  # 8000 to 48000
     encoding: Encoding = "pcm_s16le"  # a container says sample_rate and channels itself
-    channels: int = 1  # 1, or 2 (mixed down)
+    channels: Number = 1  # 1, or 2 (mixed down)
     language: str | None = None  # "en"; anything else is refused
     partials: bool = True
     words: bool = True
-    nbest: int = 1  # 1 to 10
+    nbest: Number = 1  # 1 to 10
     endpointing: Endpointing = Endpointing()
     hotwords: tuple[str, ...] = ()  # words and phrases that are likely
     timings: bool = False  # whether partials and finals say what they waited for

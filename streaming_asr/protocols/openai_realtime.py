@@ -36,7 +36,7 @@ class Format(msgspec.Struct, frozen=True):
     """``audio.input.format``."""
 
     type: str = "audio/pcm"
-    rate: int | None = None
+    rate: messages.Number | None = None
 
 
 class Transcription(msgspec.Struct, frozen=True):
@@ -53,8 +53,8 @@ class TurnDetection(msgspec.Struct, frozen=True):
 
     type: str = "server_vad"
     threshold: float = 0.5
-    prefix_padding_ms: int = 300
-    silence_duration_ms: int = SILENCE_MS
+    prefix_padding_ms: messages.Number = 300
+    silence_duration_ms: messages.Number = SILENCE_MS
 
 
 class AudioInput(msgspec.Struct, frozen=True):
@@ -132,7 +132,8 @@ class OpenAIAdapter(Adapter):
             return self._read(event)
         except ClientError as error:
             event_id = event.get("event_id")
-            return [self._error(error.code, error.message, event_id if isinstance(event_id, str) else None)]
+            echoed = event_id[: messages.ECHOED_CHARACTERS] if isinstance(event_id, str) else None
+            return [self._error(error.code, error.message, echoed)]
 
     def read_bytes(self, data: bytes) -> Sequence[Step]:
         """Not in this protocol."""
@@ -328,6 +329,7 @@ class OpenAIAdapter(Adapter):
 
     def _description(self) -> dict[str, Any]:
         detection = self._turn_detection
+        model = self._transcription.model or self.session.model.name
         language = self._transcription.language
         return {
             "id": self.session.session_id,
@@ -337,8 +339,8 @@ class OpenAIAdapter(Adapter):
                 "input": {
                     "format": {"type": self._format.type}
                     | ({"rate": self._format.rate} if self._format.rate is not None else {}),
-                    "transcription": {"model": self._transcription.model or self.session.model.name}
-                    | ({"language": language} if language is not None else {}),
+                    "transcription": {"model": model[: messages.ECHOED_CHARACTERS]}
+                    | ({"language": language[: messages.ECHOED_CHARACTERS]} if language is not None else {}),
                     "noise_reduction": None,
                     "turn_detection": None if detection is None else msgspec.to_builtins(detection),
                 }

@@ -111,9 +111,9 @@ def write_event(kind: str, **data: Any) -> Write:
 class AudioFormat(msgspec.Struct, frozen=True):
     """What ``audio-start`` and every ``audio-chunk`` say of the audio; the defaults are for who sends none."""
 
-    rate: int = 16000  # Hz
-    width: int = SAMPLE_BYTES  # bytes
-    channels: int = 1
+    rate: messages.Number = 16000  # Hz
+    width: messages.Number = SAMPLE_BYTES  # bytes
+    channels: messages.Number = 1
 
 
 # --- the adapter ------------------------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ class WyomingAdapter(Adapter):
         """The transcript while it grows, then all of it; an error instead if there can be none."""
         match message:
             case Ready():
-                return [write_event("transcript-start", language=self._language or self.session.model.language)]
+                return [write_event("transcript-start", language=self._told_language)]
             case Partial(committed=committed):
                 return self._grow(committed)
             case Final(text=text):
@@ -170,8 +170,8 @@ class WyomingAdapter(Adapter):
                 self._settled = self._told
                 return written
             case Done() | Error(code="odd_audio"):
-                language = self._language or self.session.model.language
-                return [write_event("transcript", text=self._told, language=language), write_event("transcript-stop")]
+                transcript = write_event("transcript", text=self._told, language=self._told_language)
+                return [transcript, write_event("transcript-stop")]
             case Error(code=code, message=words):
                 return [write_event("error", text=words, code=code)]
         return []
@@ -185,7 +185,8 @@ class WyomingAdapter(Adapter):
                 return [self._info()]
             case "ping":
                 text = event.data.get("text")
-                return [write_event("pong", text=text if isinstance(text, str) else None)]
+                echoed = text[: messages.ECHOED_CHARACTERS] if isinstance(text, str) else None
+                return [write_event("pong", text=echoed)]
             case "transcribe" | "audio-start" | "audio-chunk" | "audio-stop" if self.session.state is State.STOPPING:
                 return []
             case "transcribe":
@@ -238,6 +239,10 @@ class WyomingAdapter(Adapter):
         return self.session.receive_message(start)
 
     # --- to the client ---
+
+    @property
+    def _told_language(self) -> str:
+        return (self._language or self.session.model.language)[: messages.ECHOED_CHARACTERS]
 
     def _grow(self, text: str) -> list[Write]:
         """One chunk: what the transcript has more, now that the open utterance begins with `text`."""

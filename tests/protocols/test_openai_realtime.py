@@ -152,6 +152,20 @@ def test_keywords_and_prompt_are_hotwords() -> None:
     assert opened(adapter.receive(append(bytes(480)))).options.hotwords == ("Runnymede", "Magna Carta", "barons")
 
 
+def test_of_a_clients_own_text_at_most_200_characters_are_repeated() -> None:
+    adapter = new(OpenAIAdapter)
+    long = {"model": "m" * 10_000, "language": "en-" + "x" * 10_000}
+    [updated] = sent(adapter.receive(update(transcription=long)))
+    transcription = updated["session"]["audio"]["input"]["transcription"]
+    assert transcription == {"model": "m" * 200, "language": "en-" + "x" * 197}
+    for more in ({"type": "x"}, {"type": "session.update", "session": {"audio": {"input": {"format": "9" * 400}}}}):
+        [refused] = sent(adapter.receive(json.dumps({"event_id": "e" * 10_000} | more)))
+        assert refused["error"]["event_id"] == "e" * 200
+    for field in ({"format": {"rate": 10**400}}, {"turn_detection": {"prefix_padding_ms": 10**400}}):
+        [refused] = sent(adapter.receive(update(**field)))
+        assert "000" not in str(refused)
+
+
 def test_options_that_are_not_served_are_named() -> None:
     outputs = new(OpenAIAdapter).receive(update(noise_reduction={"type": "secret"}))
     notes = [output.words for output in outputs if isinstance(output, Note)]

@@ -144,6 +144,16 @@ def test_audio_after_its_end_is_ignored_and_questions_are_answered() -> None:
     assert ("transcript", {"text": "yes", "language": "en"}) in told(adapter.receive_events([final("yes", "stop")]))
 
 
+def test_of_a_clients_own_text_at_most_200_characters_are_repeated() -> None:
+    adapter = new(WyomingAdapter)
+    assert told(adapter.receive(event("ping", text="a" * 10_000))) == [("pong", {"text": "a" * 200})]
+    adapter.receive(event("transcribe", language="en-" + "x" * 9_000))
+    language = "en-" + "x" * 197
+    assert told(adapter.receive(event("audio-stop"))) == [("transcript-start", {"language": language})]
+    outputs = adapter.receive_events([final("", "stop")])
+    assert ("transcript", {"text": "", "language": language}) in told(outputs)
+
+
 def test_half_a_sample_at_the_end_is_no_error() -> None:
     adapter = new(WyomingAdapter)
     adapter.receive(event("audio-chunk", bytes(5), **FORMAT))
@@ -158,6 +168,7 @@ def test_half_a_sample_at_the_end_is_no_error() -> None:
         ([event("audio-start", rate=4000, width=2, channels=1)], "bad_sample_rate"),
         ([event("audio-start", rate=16000, width=2, channels=6)], "bad_channels"),
         ([event("audio-start", rate=True, width=2, channels=1)], "bad_message"),
+        ([event("audio-start", rate=10**400, width=2, channels=1)], "bad_message"),
         ([event("audio-start", channels="1")], "bad_message"),
         ([event("transcribe", language=7)], "bad_message"),
         ([event("transcribe", language="de"), event("audio-start", **FORMAT)], "bad_language"),
