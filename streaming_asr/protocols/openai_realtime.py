@@ -12,7 +12,7 @@ import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
@@ -27,6 +27,7 @@ from .adapter import Adapter, Handshake, Note, Step, Write, note_hotwords, parse
 
 PCM_SAMPLE_RATE = 24000  # Hz, unless the client names another
 SILENCE_MS = 500  # OpenAI's default
+OLDER_FORMATS = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 
 
 # --- what `session.update` may hold; other fields are ignored ---------------------------------------------------
@@ -77,6 +78,29 @@ class Update(msgspec.Struct, frozen=True):
 
     type: str = "transcription"
     audio: Audio = Audio()
+    include: Any = None
+
+
+class OlderUpdate(msgspec.Struct, frozen=True):
+    """``session`` of ``transcription_session.update``, which came before ``session.update`` and says the same."""
+
+    input_audio_format: Literal["pcm16", "g711_ulaw", "g711_alaw"] | msgspec.UnsetType = msgspec.UNSET
+    input_audio_transcription: Transcription | msgspec.UnsetType | None = msgspec.UNSET
+    turn_detection: TurnDetection | msgspec.UnsetType | None = msgspec.UNSET
+    input_audio_noise_reduction: Any = None
+    include: Any = None
+
+    def renewed(self) -> Update:
+        """The same as ``session.update`` says it."""
+        name = self.input_audio_format
+        form = name if isinstance(name, msgspec.UnsetType) else Format(OLDER_FORMATS[name])
+        transcription, noise_reduction = self.input_audio_transcription, self.input_audio_noise_reduction
+        return Update(
+            audio=Audio(AudioInput(form, transcription, self.turn_detection, noise_reduction)), include=self.include
+        )
+
+
+U = TypeVar("U", Update, OlderUpdate)
 
 
 # --- the adapter ------------------------------------------------------------------------------------------------------
@@ -158,7 +182,11 @@ class OpenAIAdapter(Adapter):
     def _read(self, event: dict[str, Any]) -> Sequence[Step]:
         match event.get("type"):
             case "session.update":
-                return self._update(event.get("session"))
+                steps = self._update(_converted(event.get("session"), Update))
+                return [*steps, self._event("session.updated", session=self._description())]
+            case "transcription_session.update":
+                steps = self._update(_converted(event.get("session", event), OlderUpdate).renewed())
+                return [*steps, self._event("transcription_session.updated", session=self._older_description())]
             case "input_audio_buffer.append":
                 return self._append(event.get("audio"))
             case "input_audio_buffer.commit":
@@ -167,15 +195,11 @@ class OpenAIAdapter(Adapter):
                 return self._clear()
         raise ClientError(
             "invalid_value",
-            "type must be session.update, input_audio_buffer.append, input_audio_buffer.commit or "
-            "input_audio_buffer.clear",
+            "type must be session.update, transcription_session.update, input_audio_buffer.append, "
+            "input_audio_buffer.commit or input_audio_buffer.clear",
         )
 
-    def _update(self, fields: Any) -> Sequence[Step]:
-        try:
-            update = msgspec.convert(fields, Update)
-        except msgspec.ValidationError as error:
-            raise ClientError("invalid_value", "session: a field is of the wrong type") from error
+    def _update(self, update: Update) -> list[Note]:
         if update.type != "transcription":
             raise ClientError("invalid_value", "only sessions of type transcription are served")
         given = update.audio.input
@@ -193,9 +217,8 @@ class OpenAIAdapter(Adapter):
             raise ClientError("session_started", "the session cannot be changed after its first audio")
         self._format, self._transcription, self._turn_detection = form, transcription, turn_detection
         notes = note_hotwords(_phrases(transcription), start.hotwords)
-        if given.noise_reduction:
-            notes.append(Note("option noise_reduction is not served"))
-        return [*notes, self._event("session.updated", session=self._description())]
+        unserved = {"noise_reduction": given.noise_reduction, "include": update.include}
+        return notes + [Note(f"option {name} is not served") for name, value in unserved.items() if value]
 
     def _append(self, audio: Any) -> Sequence[Step]:
         try:
@@ -347,6 +370,26 @@ class OpenAIAdapter(Adapter):
             },
         }
 
+    def _older_description(self) -> dict[str, Any]:
+        described = self._description()
+        audio = described["audio"]["input"]
+        [name] = [older for older, newer in OLDER_FORMATS.items() if newer == self._format.type]
+        return {
+            "id": described["id"],
+            "object": described["object"],
+            "input_audio_format": name,
+            "input_audio_transcription": audio["transcription"],
+            "input_audio_noise_reduction": audio["noise_reduction"],
+            "turn_detection": audio["turn_detection"],
+        }
+
+
+def _converted(fields: Any, kind: type[U]) -> U:
+    try:
+        return msgspec.convert(fields, kind)
+    except msgspec.ValidationError as error:
+        raise ClientError("invalid_value", "session: a field is of the wrong type") from error
+
 
 def _start(form: Format, transcription: Transcription, turn_detection: TurnDetection | None) -> messages.Start:
     endpointing = Endpointing(enabled=False)
@@ -364,7 +407,7 @@ def _start(form: Format, transcription: Transcription, turn_detection: TurnDetec
     return messages.Start(
         sample_rate,
         encoding,
-        language=transcription.language,
+        language=transcription.language or None,
         endpointing=endpointing,
         hotwords=fitting_hotwords(_phrases(transcription)),
         formatted=False,

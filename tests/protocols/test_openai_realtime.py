@@ -146,6 +146,36 @@ def test_an_update_sets_format_and_turns(fields: dict[str, Any], samples: int, e
     assert refused["error"]["code"] == "session_started"
 
 
+OLDER = {
+    "input_audio_format": "g711_ulaw",
+    "input_audio_transcription": {"model": "whisper-1", "prompt": "Runnymede", "language": ""},
+    "turn_detection": {"type": "server_vad", "silence_duration_ms": 700},
+    "input_audio_noise_reduction": {"type": "near_field"},
+    "include": ["item.input_audio_transcription.logprobs"],
+}
+
+
+@pytest.mark.parametrize("fields", [{"session": OLDER}, OLDER])
+def test_the_older_update_says_the_same_in_flat_fields(fields: dict[str, Any]) -> None:
+    adapter = new(OpenAIAdapter)
+    older = json.dumps({"type": "transcription_session.update"} | fields)
+    outputs = adapter.receive(older)
+    [updated] = sent(outputs)
+    assert updated["type"] == "transcription_session.updated"
+    assert updated["session"]["input_audio_format"] == "g711_ulaw"
+    assert updated["session"]["turn_detection"]["silence_duration_ms"] == 700
+    notes = [output.words for output in outputs if isinstance(output, Note)]
+    assert notes == ["option noise_reduction is not served", "option include is not served"]
+    outputs = adapter.receive(append(bytes(8000)))
+    options = opened(outputs).options
+    assert (options.endpointing, options.hotwords) == (Endpointing(trailing_silence_ms=700), ("Runnymede",))
+    outputs += adapter.receive(COMMIT)
+    assert abs(sum(len(output.samples) for output in outputs if isinstance(output, Push)) - 16000) <= 1
+    assert kinds(sent(adapter.receive(older))) == ["updated"]  # the same again is no change
+    [refused] = sent(adapter.receive('{"type": "transcription_session.update", "input_audio_format": "pcm16"}'))
+    assert refused["error"]["code"] == "session_started"
+
+
 def test_keywords_and_prompt_are_hotwords() -> None:
     adapter = new(OpenAIAdapter)
     adapter.receive(update(transcription={"keywords": ["Runnymede", 7], "prompt": "Magna Carta, barons"}))
@@ -182,6 +212,8 @@ def test_options_that_are_not_served_are_named() -> None:
         '{"type": "response.create"}',
         '{"type": "session.update"}',
         '{"type": "session.update", "session": {"type": "realtime"}}',
+        '{"type": "transcription_session.update", "session": null}',
+        '{"type": "transcription_session.update", "session": {"input_audio_format": "mp3"}}',
         '{"type": "input_audio_buffer.append"}',
         '{"type": "input_audio_buffer.append", "audio": "???"}',
         '{"type": "input_audio_buffer.append", "audio": "\\u00e9"}',
@@ -206,12 +238,13 @@ def test_binary_frames_end_the_session() -> None:
     assert (kinds(sent(outputs)), close_code(outputs)) == (["error"], 1003)
 
 
-NAMES = ["session.update", "input_audio_buffer.append", "input_audio_buffer.commit", "input_audio_buffer.clear"]
-INPUT = st.dictionaries(st.sampled_from(["format", "transcription", "turn_detection"]), JSON, max_size=2)
+UPDATES = ["session.update", "transcription_session.update"]
+NAMES = [*UPDATES, "input_audio_buffer.append", "input_audio_buffer.commit", "input_audio_buffer.clear"]
+INPUT = st.dictionaries(st.sampled_from(["format", "transcription", *OLDER]), JSON, max_size=2)
 EVENTS = st.builds(
     lambda kind, more: json.dumps({"type": kind} | more),
     st.sampled_from(NAMES) | JSON,
-    st.builds(lambda i: {"session": {"audio": {"input": i}}}, INPUT)
+    st.builds(lambda i: {"session": {"audio": {"input": i}} | i}, INPUT)
     | st.dictionaries(st.sampled_from(["session", "audio", "event_id"]), JSON, max_size=2)
     | st.just({"audio": "AAAA"}),
 )
