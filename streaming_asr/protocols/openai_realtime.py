@@ -20,13 +20,14 @@ from .. import messages
 from ..access import KEY_SUBPROTOCOLS
 from ..endpointing import MAX_SILENCE_MS, MIN_SILENCE_MS
 from ..errors import ClientError
-from ..hotwords import fitting_hotwords
+from ..hotwords import MAX_HOTWORD_CHARACTERS, MAX_HOTWORDS, fitting_hotwords
 from ..messages import Endpointing, Error, Final, Partial, ServerMessage, SpeechStarted
 from ..session import Action, Session, State, check_start
 from .adapter import Adapter, Handshake, Note, Step, Write, note_hotwords, parse_object, to_json
 
 PCM_SAMPLE_RATE = 24000  # Hz, unless the client names another
 SILENCE_MS = 500  # OpenAI's default
+PROMPT_CHARACTERS = MAX_HOTWORDS * (MAX_HOTWORD_CHARACTERS + len(", "))  # that are read of one: cutting up more is work
 OLDER_FORMATS = {"pcm16": "audio/pcm", "g711_ulaw": "audio/pcmu", "g711_alaw": "audio/pcma"}
 
 
@@ -415,7 +416,7 @@ def _start(form: Format, transcription: Transcription, turn_detection: TurnDetec
 
 
 def _phrases(transcription: Transcription) -> list[object]:
-    """The keywords, and what stands between commas in the prompt."""
+    """The keywords, and what stands between commas in the prompt's first 10,200 characters."""
     keywords = transcription.keywords if isinstance(transcription.keywords, list) else []
-    prompt = re.split(r"[,;\n]", transcription.prompt) if isinstance(transcription.prompt, str) else []
-    return [*keywords, *(phrase.strip() for phrase in prompt if phrase.strip())]
+    prompt = transcription.prompt[:PROMPT_CHARACTERS] if isinstance(transcription.prompt, str) else ""
+    return [*keywords, *(phrase.strip() for phrase in re.split(r"[,;\n]", prompt) if phrase.strip())]

@@ -146,6 +146,15 @@ def test_an_update_sets_format_and_turns(fields: dict[str, Any], samples: int, e
     assert refused["error"]["code"] == "session_started"
 
 
+def test_of_a_long_prompt_no_more_is_read_than_may_hold_all_hotwords() -> None:
+    outputs = new(OpenAIAdapter).receive(update(transcription={"prompt": "a; " * 330_000}))
+    assert [output for output in outputs if isinstance(output, Note)] == [Note("3300 of 3400 hotwords are not served")]
+    phrases = [f"{number:0100}" for number in range(100)]
+    adapter = new(OpenAIAdapter)
+    adapter.receive(update(transcription={"prompt": ", ".join(phrases)}))
+    assert opened(adapter.receive(append(bytes(480)))).options.hotwords == tuple(phrases)
+
+
 OLDER = {
     "input_audio_format": "g711_ulaw",
     "input_audio_transcription": {"model": "whisper-1", "prompt": "Runnymede", "language": ""},
