@@ -200,7 +200,8 @@ def test_an_idle_client_gets_deepgrams_own_close() -> None:
     ("query", "audio"), [("", b"no container"), ("encoding=linear32&sample_rate=16000", b"\xff" * 4)]
 )
 def test_audio_that_is_none_gets_deepgrams_own_close(query: str, audio: bytes) -> None:
-    outputs = streaming(query).receive(audio)
+    adapter = streaming(query)
+    outputs = settled(adapter, adapter.receive(audio))
     assert [message["type"] for message in sent(outputs)] == ["Error"]
     assert isinstance(outputs[-1], Close)
     assert (outputs[-1].code, outputs[-1].reason[:9]) == (1008, "DATA-0000")
