@@ -23,7 +23,8 @@ MAX_HOTWORD_CHARACTERS = 100  # of one
 BONUS = 8.0  # nats, of a word that is listed; `benchmarks.hotwords` measures it
 COMMON_LOG_PROB = -9.0  # words likelier than this anywhere need no help, and "the" in a phrase would pop up everywhere
 UNKNOWN_LOG_PROB = -16.0  # natural log, of a word outside the lexicon before its bonus: about that of its rarest words
-MAX_UNKNOWN_WORDS = 100  # of a session; with 24 letters each, guessing how they sound takes 0.2 to 0.4 s
+MAX_UNKNOWN_WORDS = 100  # of a session
+MAX_UNKNOWN_LETTERS = 700  # of all these: guessing how they sound takes a tenth of a second, in which others wait
 MAX_PRONUNCIATIONS = 3  # of such a word
 _BETWEEN = re.compile(r"[\s,/&-]+")
 _AROUND = ".;:!?\"'()[]‘“”"
@@ -46,10 +47,18 @@ def spoken_words(phrase: str) -> Iterator[str]:
 
 
 def unknown_words(phrases: Iterable[str], word_id: Mapping[str, int]) -> list[str]:
-    """The first 100 words of the phrases that the lexicon lacks and that at most 24 letters from a to z spell."""
+    """The first words of the phrases that the lexicon lacks and that at most 24 letters from a to z spell.
+
+    At most 100, and 700 letters in all.
+    """
     words = (word for phrase in phrases for word in spoken_words(phrase))
     unknown = dict.fromkeys(word for word in words if word not in word_id and _SPELLED.fullmatch(word))
-    return list(itertools.islice(unknown, MAX_UNKNOWN_WORDS))
+    letters = itertools.accumulate(map(len, unknown))
+    return [
+        word
+        for word, end in itertools.islice(zip(unknown, letters, strict=True), MAX_UNKNOWN_WORDS)
+        if end <= MAX_UNKNOWN_LETTERS
+    ]
 
 
 def pronounced(words: Iterable[str], g2p: G2P) -> Lexicon:

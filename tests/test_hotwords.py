@@ -50,6 +50,8 @@ def test_words_that_the_lexicon_lacks_are_those_that_letters_spell() -> None:
     assert unknown_words(phrases, WORD_ID) == ["krzyz", "o'hare", "tis", "b" * 24]
     many = [f"{a}{b}" for a in string.ascii_lowercase for b in string.ascii_lowercase]
     assert unknown_words([" ".join(many)], WORD_ID) == many[:MAX_UNKNOWN_WORDS]
+    long = [f"{word:a>24}" for word in many]
+    assert unknown_words([" ".join(long)], WORD_ID) == long[:29]  # 696 letters
 
 
 def test_words_get_the_pronunciations_that_are_guessed() -> None:
