@@ -10,7 +10,7 @@ help:
 	@echo "make serve  run the server        make mic    dictate to it from the microphone"
 	@echo "make test   run every test        make lint   style, types, import rules, bandit"
 	@echo "make audit  known vulnerabilities of what is installed"
-	@echo "make bench  measure speed and latency        make api    the Python API as pages, in build/api"
+	@echo "make bench RECORDINGS=DIR  measure speed and latency      make api  the Python API as pages, in build/api"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -56,7 +56,7 @@ audit: $(VENV)/.installed-test
 	$(BIN)/python -m tests.audit
 
 bench: $(VENV)/.installed
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(if $(RECORDINGS),--recordings "$(RECORDINGS)")
 
 api: $(VENV)/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[docs]'

@@ -83,7 +83,7 @@ LABELS = {  # key in "figures": what it is
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="streaming-asr bench", description=__doc__)
-    parser.add_argument("--recordings", type=Path, metavar="DIR", help="audio to play (default: ../shared/speech/eval)")
+    parser.add_argument("--recordings", type=Path, metavar="DIR", help="audio to play")
     parser.add_argument("--model", type=Path, default=SHIPPED_MODEL, metavar="DIR", help="served, and used to align")
     parser.add_argument("--alignments", type=Path, metavar="CTM", help="word times from elsewhere instead")
     parser.add_argument("--url", help="measure a server that runs already")
@@ -108,9 +108,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def load_clips(options: argparse.Namespace, recognizer: Recognizer) -> tuple[list[Clip], list[float]]:
     """Clips with word times, spread evenly over the folder, and how late the last aligned end is in each, seconds."""
-    folder = options.recordings or Path("../shared/speech/eval")
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; name one with --recordings")
+    folder: Path = options.recordings
     try:
         found = [(item.utterance, item.path, item.words) for item in find_recordings([folder])]
     except InputError:  # no transcripts: what the model itself makes of a recording stands in for one
@@ -310,7 +308,11 @@ def measure_engine(engine: InProcessEngine, clips: Sequence[Clip]) -> dict[str, 
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Everything, as one JSON-ready object."""
+    """Everything, as one JSON-ready object. Raises `InputError`, before anything is loaded, without a folder."""
+    if options.recordings is None:
+        raise InputError("name a folder of recordings: --recordings DIR, or make bench RECORDINGS=DIR")
+    if not options.recordings.is_dir():
+        raise InputError(f"{options.recordings} is not a folder; name one with --recordings")
     if options.quick:
         options.clips, options.hold_seconds, options.streams = 2, 3.0, options.streams or "2"
     recognizer = load_recognizer(options.model)

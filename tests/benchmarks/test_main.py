@@ -1,10 +1,11 @@
 """What a level of the ramp is said to have done, on timelines made by hand."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.__main__ import level_figures, memory_per_stream_kb
+from benchmarks.__main__ import level_figures, main, memory_per_stream_kb
 from benchmarks.compute import Usage
 from benchmarks.replay import GeneratorHealth, Run
 from benchmarks.timeline import Shown, TimedWord, Timeline
@@ -65,3 +66,19 @@ def test_a_server_that_falls_behind_has_a_throughput_below_its_streams() -> None
 def test_a_level_in_which_not_all_ever_played_has_no_figures() -> None:
     level = level_figures(Run(2, [], GeneratorHealth(), (120.0, 110.0)), [], [], [])
     assert (level["throughput"], level["server_cpu_cores"], level["words"]["count"]) == (0.0, 0.0, 0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [([], "name a folder of recordings"), (["--recordings", "{}"], "is not a folder; name one with --recordings")],
+)
+def test_without_a_folder_of_recordings_nothing_is_loaded(
+    arguments: list[str],
+    why: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.delattr("benchmarks.__main__.load_recognizer")
+    assert main([argument.format(tmp_path / "missing") for argument in arguments]) == 2
+    assert why in capsys.readouterr().err
