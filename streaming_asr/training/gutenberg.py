@@ -1,13 +1,21 @@
 """Owns what is particular to Project Gutenberg files: their frame, their rights line, and which titles to keep out.
 
-Pure functions over text. Knows nothing of how words are spoken (`text`) or counted (`lm`).
+    python -m streaming_asr.training.gutenberg BOOK... --chapters CHAPTERS.TXT > books.txt
+
+writes the works alone, without the books that LibriSpeech's dev and test chapters were read from (CHAPTERS.TXT comes
+with it) and those that are not in the public domain; what is left out is told on standard error. All else is pure
+functions over text. Knows nothing of how words are spoken (`text`) or counted (`lm`).
 """
 
 from __future__ import annotations
 
+import argparse
 import re
-from collections.abc import Iterable
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from ..errors import InputError
 from .text import fold
 
 _START = re.compile(
@@ -100,3 +108,43 @@ def librispeech_held_out(chapters: str) -> HeldOut:
             if columns[5].isdigit():
                 numbers.add(int(columns[5]))
     return HeldOut(titles, numbers)
+
+
+def _read(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError:  # as old e-texts need
+        return content.decode("cp1252", "replace").replace("\r\n", "\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("books", nargs="+", type=Path, metavar="BOOK", help="a file of Project Gutenberg, as it came")
+    parser.add_argument("--chapters", type=Path, required=True, metavar="FILE", help="LibriSpeech's CHAPTERS.TXT")
+    options = parser.parse_args(arguments)
+    try:
+        held_out = librispeech_held_out(_read(options.chapters))
+        if not held_out.keys:
+            raise InputError(f"{options.chapters} names no dev or test chapters")
+        for path in options.books:
+            book = _read(path)
+            title = field(book, "Title")
+            if held_out.covers(title, number(book)):
+                print(f"left out, read for dev or test: {path}: {title}", file=sys.stderr)
+            elif is_copyrighted(book):
+                print(f"left out, not in the public domain: {path}: {title}", file=sys.stderr)
+            else:
+                print(body(book).strip(), end="\n\n")
+    except InputError as error:
+        print(f"gutenberg: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

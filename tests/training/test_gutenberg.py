@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from streaming_asr.training import gutenberg
@@ -74,3 +76,32 @@ def test_copyrighted_books_say_so() -> None:
 )
 def test_books_of_the_evaluation_chapters_stay_out(title: str, number: int | None, out: bool) -> None:
     assert gutenberg.librispeech_held_out(CHAPTERS).covers(title, number) is out
+
+
+def test_the_command_writes_the_works_that_may_be_learned_from(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chapters = tmp_path / "CHAPTERS.TXT"
+    chapters.write_text(CHAPTERS)
+    books = {
+        "free.txt": BOOK.replace("2787", "11").encode(),
+        "held.txt": BOOK.encode(),
+        "owned.txt": ("** This is a COPYRIGHTED Project Gutenberg eBook **\n" + BOOK.replace("2787", "12")).encode(),
+        "old.txt": "Caf\xe9.\r\nTea.".encode("latin-1"),
+    }
+    for name, content in books.items():
+        (tmp_path / name).write_bytes(content)
+    assert gutenberg.main([*(str(tmp_path / name) for name in books), "--chapters", str(chapters)]) == 0
+    told = capsys.readouterr()
+    assert told.out == "Once upon a time.\n\nCafé.\nTea.\n\n"
+    assert [Path(line.split(": ")[1]).name for line in told.err.splitlines()] == ["held.txt", "owned.txt"]
+
+
+def test_the_command_needs_chapters_to_leave_any_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    empty = tmp_path / "CHAPTERS.TXT"
+    assert gutenberg.main(["book.txt", "--chapters", str(empty)]) == 2
+    empty.write_text("; nothing\n")
+    assert gutenberg.main(["book.txt", "--chapters", str(empty)]) == 2
+    told = capsys.readouterr()
+    assert not told.out
+    assert told.err.count(str(empty)) == 2
