@@ -31,6 +31,7 @@ from torch.utils.data import DataLoader, Dataset
 from ..errors import InputError
 from ..manifest import read_manifest
 from ..model import AcousticModel, ModelConfig, load_model, save_model
+from ..recordings import find_recordings
 from ..tokens import NUM_TOKENS
 from .ctc_crf import consistency_loss, ctc_crf_loss, estimate_trigram
 from .data import NO_AUGMENTATION, Augmentation, length_buckets
@@ -61,7 +62,7 @@ class TrainConfig:
     average_decay: float = 0.998
     augmentation: Augmentation = field(default_factory=Augmentation)
     clean_epochs: float = 1.0  # at the start, shortest first, undistorted
-    low_weight: tuple[str, ...] = ()  # corpora (folder names) of which a random third is heard an epoch
+    low_weight: tuple[str, ...] = ()  # corpora (folders that recordings lie in) of which a third is heard an epoch
     seed: int = 1
     checkpoint_minutes: float = 4.0  # wall clock
     workers: int = 0  # processes that prepare batches, for a GPU; 0: a thread does
@@ -365,6 +366,16 @@ def _first_process_first() -> Iterator[None]:
         distributed.barrier()
 
 
+def _check_low_weight(names: Sequence[str], folders: Sequence[Path]) -> None:
+    """Raises `InputError` for a name that no recording lies in: its corpus would count in full."""
+    if not names:
+        return
+    held = {recording.path.parent.name for recording in find_recordings(list(folders))}
+    for name in names:
+        if name not in held:
+            raise InputError(f"low_weight: no recording lies in a folder named {name!r}")
+
+
 def train(
     folders: Sequence[Path],
     lexicon: Path,
@@ -380,6 +391,7 @@ def train(
     Run under ``torchrun`` it trains data-parallel (gloo on CPUs, nccl on GPUs), with ``batch_seconds`` a process.
     """
     settings = read_settings(config, TrainConfig)
+    _check_low_weight(settings.low_weight, folders)
     if "WORLD_SIZE" in os.environ and not distributed.is_initialized():
         backend = "nccl" if torch.cuda.is_available() else "gloo"
         distributed.init_process_group(backend, timeout=timedelta(days=1))  # extracting features takes hours

@@ -129,6 +129,16 @@ def test_fewer_batches_than_processes_are_refused(corpus: Path, tmp_path: Path) 
         Plan(config, data, mean, world_size=2).num_batches(0)
 
 
+def test_a_corpus_of_low_weight_that_is_not_there_is_refused(corpus: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({**SETTINGS, "epochs": 0.1, "low_weight": ["2"]}))  # the chapter's folder
+    train([corpus / "audio"], corpus / "lexicon.txt", tmp_path / "run", config=config)
+    config.write_text(json.dumps({**SETTINGS, "low_weight": ["2", "3"]}))
+    with pytest.raises(InputError, match="low_weight: no recording lies in a folder named '3'"):
+        train([corpus / "audio"], corpus / "lexicon.txt", tmp_path / "other", config=config)
+    assert not (tmp_path / "other").exists()
+
+
 def test_a_run_goes_on_with_what_its_config_says_now(corpus: Path, tmp_path: Path) -> None:
     data = DataSet([corpus / "audio"], read_pronunciations(corpus / "lexicon.txt"), tmp_path / "features", SHAPE)
     config = read_settings(corpus / "config.json", TrainConfig)
