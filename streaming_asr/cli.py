@@ -100,7 +100,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="a web origin that may connect; repeatable",
+        help="a web origin that may connect; repeatable. '*': every web page, and no check against DNS rebinding",
     )
     serve.add_argument(
         "--drain-seconds",
