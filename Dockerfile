@@ -26,7 +26,7 @@ EXPOSE 8765
 HEALTHCHECK --interval=10s --timeout=5s --start-period=180s \
     CMD ["python", "-c", "\
 import os, ssl, urllib.request; \
-scheme = 'https' if 'STREAMING_ASR_TLS_CERT' in os.environ else 'http'; \
+scheme = 'https' if os.environ.get('STREAMING_ASR_TLS_CERT') else 'http'; \
 url = scheme + '://127.0.0.1:' + os.environ['STREAMING_ASR_PORT'] + '/healthz'; \
 urllib.request.urlopen(url, timeout=4, context=ssl._create_unverified_context())"]
 # Refuses to start without STREAMING_ASR_KEYS=FILE, or STREAMING_ASR_INSECURE=yes.
