@@ -132,7 +132,7 @@ class Conversation:
 
     def go_away(self) -> None:
         """Settles what was said and closes with 1001, or 1012 if it is to go on in another process."""
-        self._perform(self._adapter.go_away())
+        self._perform(self._adapter.go_away(self._state is not None and not self._state.is_failing))
 
     def check_key(self) -> None:
         """Ends the session if its key is no longer good."""

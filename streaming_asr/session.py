@@ -531,12 +531,13 @@ class Session:
         """The server will call `go_away` in so many seconds."""
         return [Send(messages.GoingAway(seconds))] if self.state in (State.STREAMING, State.STOPPING) else []
 
-    def go_away(self) -> list[Action]:
+    def go_away(self, is_kept: bool = True) -> list[Action]:
         """Ends the session from the server's side: what was said is settled, then 1001.
 
-        One that is saved breaks off instead, with 1012 (service restart), for another process to go on with.
+        One that is saved breaks off instead, with 1012 (service restart), for another process to go on with;
+        ``is_kept`` says whether what was saved last has got to where that looks for it.
         """
-        if self._saved is not None and self.state is State.STREAMING:
+        if is_kept and self._saved is not None and self.state is State.STREAMING:
             return [Close(1012, "the server restarts")]
         return self._end(Close(1001, "the server is shutting down"))
 

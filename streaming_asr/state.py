@@ -41,6 +41,11 @@ class StateFolder:
         except OSError as error:
             raise InputError(f"cannot keep sessions in {folder}: {error.strerror}") from error
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether what was to be saved last could not be."""
+        return self._is_failing
+
     def load(self) -> dict[str, Snapshot]:
         """What is there, by session; the newest, if it is too much. The rest is removed.
 

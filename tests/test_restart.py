@@ -237,3 +237,20 @@ def test_a_disk_that_fails_is_told_once_and_stops_nobody(tmp_path: Path, caplog:
             assert caplog.text.count("sessions cannot be kept in") == 1
 
     run(test)
+
+
+def test_what_a_failing_disk_does_not_keep_is_settled_when_the_server_goes(tmp_path: Path) -> None:
+    async def test() -> None:
+        folder = tmp_path / "state"
+        async with serving(state_dir=folder) as server:
+            folder.rmdir()
+            connection = await client(server)
+            await connection.send(START)
+            await receive(connection)
+            await connection.send(AUDIO)
+            await receive_until(connection, "final")
+        received, code, _ = await receive_all(connection)
+        assert [message["text"] for message in received if message["type"] == "final"] == SPOKEN[1:]
+        assert (received[-1]["type"], code) == ("done", 1001)
+
+    run(test)

@@ -145,9 +145,9 @@ class Adapter(abc.ABC):
         """The server will end the session in so many seconds."""
         return self._write_all(self.session.announce_end(seconds))
 
-    def go_away(self) -> list[Output]:
+    def go_away(self, is_kept: bool = True) -> list[Output]:
         """The server ends the session; what was said is settled."""
-        return self._write_all(self.session.go_away())
+        return self._write_all(self.session.go_away(is_kept))
 
     def end(self, error: ClientError) -> list[Output]:
         """The client may not go on; what was said is settled."""
