@@ -1,4 +1,4 @@
-"""Owns the path from samples to events: features, sleep and wake, network, decoder, endpoints, committed text.
+"""Owns the path from samples to events: front end, network, decoder, sleep, endpoints, committed text.
 
 A `Recognizer` holds what all streams share; a `Stream` holds everything about one. `Recognizer.step` moves many streams
 on by one chunk in one network pass; `Stream.accept` and `Stream.finish` are the same for one stream. There is no
@@ -6,7 +6,7 @@ second path for recordings: offline is this, fed all at once. Knows nothing of s
 threads.
 
 A stream *sleeps* while there is no utterance and neither the model nor the VAD nor the energy shows speech: its audio
-then costs no network pass. Any sign of speech wakes it, with the audio from `PREROLL_FRAMES` before.
+then costs no network pass. Any sign of speech wakes it, with the audio from before (`front_end`).
 """
 
 from __future__ import annotations
@@ -37,14 +37,13 @@ from .features import (
     FRAME_LENGTH_SAMPLES,
     FRAME_SHIFT_SAMPLES,
     FRAME_SHIFT_SECONDS,
-    NUM_MEL_BINS,
     SAMPLE_RATE,
     Features,
-    FeatureStream,
     Samples,
 )
 from .formatting.punctuation import Punctuator
 from .formatting.writer import Formatter, open_after, open_sentence
+from .front_end import PREROLL_FRAMES, FrontEnd
 from .g2p import G2P
 from .hotwords import BONUS, UNKNOWN_LOG_PROB, pronounced, unknown_words, word_bonus
 from .lexicon import Lexicon
@@ -67,9 +66,7 @@ from .partials import PartialRule, PartialText
 from .search_graph import SearchGraph, read_graph
 from .slots import Slot, StateSlots
 from .tokens import BLANK
-from .vad import MAYBE_SPEECH, Signs, VoiceActivityDetector
 
-PREROLL_FRAMES = 48  # 480 ms that a waking stream hears again
 PREROLL_SECONDS = PREROLL_FRAMES * FRAME_SHIFT_SECONDS
 OVERLAP_MS = 1000 * (FRAME_LENGTH_SAMPLES - FRAME_SHIFT_SAMPLES) // SAMPLE_RATE  # of a step's last frame with the next
 CHECKPOINT_SAMPLES = SAMPLE_RATE  # of silence from one checkpoint to the next
@@ -298,8 +295,6 @@ class Stream:
         self._checkpoint_at = options.first_sample  # the last that was said
         self._flushing: Reason | None = None
         self.slot: Slot | None = None  # of the network's state, while awake
-        self._frames: Features
-        self._signs: Signs
         self._restart_front()
 
     # --- what goes in ---------------------------------------------------------------------------------------------
@@ -331,9 +326,9 @@ class Stream:
     def close(self) -> None:
         """Gives up the stream and its buffers."""
         self._inbox.clear()
-        self._frames = self._frames[:0]
         self._flushing = None
-        self._fall_asleep()
+        self._front.skip()
+        self.slot = None
 
     def _run(self) -> list[Event]:
         events: list[Event] = []
@@ -344,32 +339,36 @@ class Stream:
             events += stepped
         return events
 
-    # --- front end: samples to frames, asleep or awake --------------------------------------------------------------
+    def _drain_inbox(self) -> None:
+        while self._inbox and self._flushing is None:
+            item = self._inbox.popleft()
+            if isinstance(item, str):
+                self._flushing = item
+                woke = self._front.accept_silence(flush_silence(self._recognizer.model.config))
+            else:
+                woke = self._front.accept(item)
+            if woke:
+                self._wake()
 
     def _restart_front(self) -> None:
-        self._features = FeatureStream()
-        self._vad = VoiceActivityDetector()
-        self._samples = 0  # accepted by this front end
-        self._frames = np.zeros((0, NUM_MEL_BINS), np.float32)  # not yet stepped; asleep: the pre-roll
-        self._signs = self._vad.accept(self._frames[:0, 0], self._frames)  # of each of _frames
-        self._cursor = 0  # index of _frames[0] since the front end's start; frames are 10 ms
+        self._front = FrontEnd(self._recognizer.frames_per_step)
         self._flushing = None
-        self._last_voiced = self._voice_onset = self._last_changing = self._last_token = -1  # frame indices
+        self._last_token = -1  # frame
         self._wake()
 
     def _wake(self) -> None:
-        self._asleep = False
-        self._awake_since = self._cursor
         self.slot = self._recognizer.slots.take()
         self._restart_utterance()
 
     def _fall_asleep(self) -> None:
-        self._asleep = True
+        self._in_speech = False
         self.slot = None
+        if self._front.fall_asleep():
+            self._wake()
 
     def _restart_utterance(self) -> None:
         self.decoder_state = self._recognizer.decoder.start(self._bonus, self._overlay, self._context)
-        self._decoder_origin = self._cursor - self._recognizer.delay_frames  # frame that its first output names
+        self._decoder_origin = self._front.cursor - self._recognizer.delay_frames  # frame that its first output names
         self._open_utterance(self._decoder_origin)
 
     def _open_utterance(self, frame: int) -> None:
@@ -377,39 +376,8 @@ class Stream:
         self.guess = NOTHING_SAID  # the decoder's
         self._partial = PartialText(self._recognizer.partial_rule)
         self._in_speech = self._holds_word = False
-        self._onset = self._cursor  # frame where speech began, while there is any
+        self._onset = self._front.cursor  # frame where speech began, while there is any
         self._shown: tuple[list[int], int] = ([], 0)  # word ids in the last partial, and how many of them are settled
-
-    def _drain_inbox(self) -> None:
-        while self._inbox and self._flushing is None:
-            item = self._inbox.popleft()
-            if isinstance(item, str):
-                self._flushing = item
-                self._accept_samples(flush_silence(self._recognizer.model.config))
-            else:
-                self._samples += len(item)
-                self._accept_samples(item)
-
-    def _accept_samples(self, samples: Samples) -> None:
-        frames = self._features.accept(samples)
-        signs = self._vad.accept(samples, frames)
-        self._frames = np.concatenate((self._frames, frames))
-        self._signs = np.concatenate((self._signs, signs))
-        if self._asleep:
-            self._listen()
-
-    def _listen(self) -> None:
-        """Asleep: wakes at the first sign of speech in the buffer, or forgets all but the pre-roll."""
-        signs = np.flatnonzero(self._signs[:, MAYBE_SPEECH])
-        end = int(signs[0]) if len(signs) else len(self._frames)
-        before = max(0, end - PREROLL_FRAMES)
-        self._drop(before - before % self._recognizer.frames_per_step)  # steps end where they would have without sleep
-        if len(signs):
-            self._wake()
-
-    def _drop(self, num_frames: int) -> None:
-        self._frames, self._signs = self._frames[num_frames:], self._signs[num_frames:]
-        self._cursor += num_frames
 
     # --- one step, called by Recognizer.step ------------------------------------------------------------------------
 
@@ -418,61 +386,45 @@ class Stream:
         """Whether `Recognizer.step` has something to do: a whole chunk, a flush to answer, or a checkpoint to say."""
         if self._flushing is not None:
             return True
-        if self._asleep:
+        if self._front.is_asleep:
             return self._owes_checkpoint
-        return len(self._frames) >= self._recognizer.frames_per_step
+        return self._front.has_step
 
     @property
     def missing_samples(self) -> int:
         """How much audio it takes at least until it is `ready`; asleep, any sound may make it so."""
-        if self._asleep:
-            return 0
-        last_frame = self._cursor + self._recognizer.frames_per_step - 1
-        return last_frame * FRAME_SHIFT_SAMPLES + FRAME_LENGTH_SAMPLES - self._samples
+        return self._front.missing_samples
 
     @property
     def has_audio(self) -> bool:
         """Whether the next step needs the network."""
-        return not self._asleep and len(self._frames) > 0
+        return self._front.has_frames
 
     def next_chunk(self) -> Features:
         """The next frames, float32 [frames_per_step, 80]; at a flush the last frame fills a short chunk up."""
-        size = self._recognizer.frames_per_step
-        chunk: Features = self._frames[:size]
-        if len(chunk) < size:
-            chunk = np.concatenate((chunk, np.repeat(chunk[-1:], size - len(chunk), axis=0)))
-        return chunk
+        return self._front.next_step()
 
     def commit_chunk(self, log_probs: NDArray[np.float32]) -> None:
         """Moves past `next_chunk`, given what the network made of it: float32 [outputs_per_step, V]."""
-        size = self._recognizer.frames_per_step
-        for frame, (voiced, _, changing) in enumerate(self._signs[:size].tolist(), self._cursor):
-            if voiced:
-                if frame - self._last_voiced > 1:
-                    self._voice_onset = frame
-                self._last_voiced = frame
-            if changing:
-                self._last_changing = frame
-        end = self._cursor + size
+        self._front.step()
+        end = self._front.cursor - self._recognizer.delay_frames
         for output, blank in enumerate(log_probs[:, BLANK].tolist(), -len(log_probs)):
             if blank < BLANK_WITH_TOKEN:
-                self._last_token = end - self._recognizer.delay_frames + self._recognizer.frames_per_output * output
-        self._drop(min(size, len(self._frames)))
-        self._cursor = end
+                self._last_token = end + self._recognizer.frames_per_output * output
 
     def advance(self) -> list[Event]:
         """Events of the step just taken; ends utterances, falls asleep, answers flushes."""
         events: list[Event] = []
-        if not self._asleep:
+        if not self._front.is_asleep:
             self._advance_utterance(events)
         if self._owes_checkpoint:
-            self._say_checkpoint(events, self._cursor - PREROLL_FRAMES)
+            self._say_checkpoint(events, self._front.cursor - PREROLL_FRAMES)
         if self._flushing is not None and not self.has_audio:
-            self._drop(len(self._frames))  # asleep: with them all is over
+            self._front.skip()  # asleep: with what it still holds all is over
             final = self._final(self._flushing, self._hypotheses())
-            self._say_checkpoint(events, self._cursor)
+            self._say_checkpoint(events, self._front.cursor)
             events.append(final)
-            self._samples_before += self._samples
+            self._samples_before += self._front.num_samples
             self._restart_front()
             self._drain_inbox()
         return events
@@ -498,10 +450,11 @@ class Stream:
         began = self._output_seconds(words.starts[0]) if words.ids else self._seconds(self._onset)
         silence = endpointing.Silence(
             has_begun=bool(words.ids) or self._holds_word,
-            since_token=self._since(self._last_token),
+            since_token=self._front.since(self._last_token),
             utterance=self._now() - began,
         )
-        in_audio = self._cursor * FRAME_SHIFT_SAMPLES <= self._samples  # not yet in the silence that a flush appends
+        # Not yet in the silence that a flush appends.
+        in_audio = self._front.cursor * FRAME_SHIFT_SAMPLES <= self._front.num_samples
         rule = endpointing.endpoint(self._rules, silence) if in_audio else None
         if rule and rule.is_amid_speech and words.ids and self._heard_speech:
             self._part_utterance(events)
@@ -511,7 +464,7 @@ class Stream:
             if said or self._shown[0]:
                 end = self._output_frame(said[-1].end_frame + 1) if said else 0
                 final = self._final("endpoint", hypotheses)
-                self._say_checkpoint(events, max(end, self._cursor - ONSET_REACH_FRAMES))
+                self._say_checkpoint(events, max(end, self._front.cursor - ONSET_REACH_FRAMES))
                 events.append(final)
             self._restart_utterance()
         elif not words.ids and not self._holds_word and self._is_quiet:
@@ -520,8 +473,6 @@ class Stream:
             self._holds_word = self._in_speech and is_told
             if not self._holds_word:
                 self._fall_asleep()
-                self._in_speech = False
-                self._listen()
 
     def _part_utterance(self, events: list[Event]) -> None:
         """Ends it behind a word amid speech: the search goes on, and what it has heard since opens the next one.
@@ -529,7 +480,7 @@ class Stream:
         Later, if that word has not its score by the neural language model yet.
         """
         decoder, words = self._recognizer.decoder, self.guess.words
-        long_ago = sum(self._output_frame(end + 1) <= self._cursor - CUT_BEFORE_FRAMES for end in words.ends)
+        long_ago = sum(self._output_frame(end + 1) <= self._front.cursor - CUT_BEFORE_FRAMES for end in words.ends)
         stable = decoder.commit(self.decoder_state, max(self._partial.num_committed, long_ago))
         if stable and stable >= self._partial.num_committed:
             taken = decoder.take(self.decoder_state)
@@ -545,14 +496,14 @@ class Stream:
     def _owes_checkpoint(self) -> bool:
         """Whether it is time to say that nothing was said for a while."""
         is_open = self._in_speech or bool(self.guess.words.ids)
-        if not self._options.checkpoints or is_open or self._since(self._last_token) < PREROLL_SECONDS:
+        if not self._options.checkpoints or is_open or self._front.since(self._last_token) < PREROLL_SECONDS:
             return False
-        settled = self._samples_before + (self._cursor - PREROLL_FRAMES) * FRAME_SHIFT_SAMPLES
+        settled = self._samples_before + (self._front.cursor - PREROLL_FRAMES) * FRAME_SHIFT_SAMPLES
         return settled - self._checkpoint_at >= CHECKPOINT_SAMPLES
 
     def _say_checkpoint(self, events: list[Event], frame: int) -> None:
         """Before ``frame`` of the present front end all is silence, or in finals so far and one that follows now."""
-        inside = min(max(0, frame) * FRAME_SHIFT_SAMPLES, self._samples)
+        inside = min(max(0, frame) * FRAME_SHIFT_SAMPLES, self._front.num_samples)
         if self._options.checkpoints and self._samples_before + inside > self._checkpoint_at:
             self._checkpoint_at = self._samples_before + inside
             events.append(Checkpoint(self._checkpoint_at, self._context))
@@ -560,13 +511,12 @@ class Stream:
     @property
     def _is_quiet(self) -> bool:
         """Whether neither the model nor the VAD has heard speech for a while."""
-        quiet_seconds = self._since(max(self._last_token, self._last_voiced))
-        return quiet_seconds >= SLEEP_AFTER_SECONDS <= self._since(self._awake_since)
+        return self._front.since(max(self._last_token, self._front.last_voiced)) >= SLEEP_AFTER_SECONDS
 
     @property
     def _heard_speech(self) -> bool:
         """Whether this utterance holds more than steady noise, in which the model hears words too."""
-        return self._last_changing >= max(0, self._opened - ONSET_REACH_FRAMES)
+        return self._front.last_changing >= max(0, self._opened - ONSET_REACH_FRAMES)
 
     def _lasts(self, hypotheses: Sequence[Hypothesis]) -> bool:
         """Whether the best of them is more than a cough, or a knock."""
@@ -577,7 +527,7 @@ class Stream:
 
     def _hypotheses(self) -> list[Hypothesis]:
         """Of the utterance that ends here, best first; none where no speech was heard."""
-        if self._asleep or not self._heard_speech:
+        if self._front.is_asleep or not self._heard_speech:
             return []
         return self._recognizer.decoder.finish(self.decoder_state, self._options.nbest)
 
@@ -630,15 +580,15 @@ class Stream:
 
     def _speech_onset(self) -> int:
         """Frame where speech began: the VAD often hears it before the model can name a sound."""
-        if self._last_token - ONSET_REACH_FRAMES <= self._voice_onset <= self._last_token:
-            return max(self._opened, self._voice_onset)
+        if self._last_token - ONSET_REACH_FRAMES <= self._front.voice_onset <= self._last_token:
+            return max(self._opened, self._front.voice_onset)
         return self._last_token
 
     # --- time -------------------------------------------------------------------------------------------------------
 
     def _seconds(self, frame: int) -> float:
         """Session time of a frame of the present front end, within the audio that was pushed."""
-        inside = min(max(0, frame) * FRAME_SHIFT_SECONDS, self._samples / SAMPLE_RATE)
+        inside = min(max(0, frame) * FRAME_SHIFT_SECONDS, self._front.num_samples / SAMPLE_RATE)
         return round(self._samples_before / SAMPLE_RATE + inside, 3)
 
     def _output_frame(self, output: int) -> int:
@@ -648,10 +598,7 @@ class Stream:
         return self._seconds(self._output_frame(output))
 
     def _now(self) -> float:
-        return self._seconds(self._cursor)
-
-    def _since(self, frame: int) -> float:
-        return (self._cursor - max(frame, self._awake_since)) * FRAME_SHIFT_SECONDS
+        return self._seconds(self._front.cursor)
 
     def _span(self, first: int, last: int) -> tuple[float, float]:
         """From the first output of a word to the last of another."""

@@ -1,0 +1,130 @@
+"""Owns one stream's way from samples to the frames of its next step, asleep or awake.
+
+Asleep nothing is due: the frames of `PREROLL_FRAMES` are kept, and any sign of speech in a new one wakes the stream
+with them. Frames count from 0, 10 ms each, and know what signs of speech were in those that are past.
+
+Must not know networks, decoders or words: who has it says when it may sleep.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .features import (
+    FRAME_LENGTH_SAMPLES,
+    FRAME_SHIFT_SAMPLES,
+    FRAME_SHIFT_SECONDS,
+    NUM_MEL_BINS,
+    Features,
+    FeatureStream,
+    Samples,
+)
+from .vad import MAYBE_SPEECH, VoiceActivityDetector
+
+PREROLL_FRAMES = 48  # 480 ms that a waking stream hears again
+
+
+class FrontEnd:
+    """Of audio from its start to a flush. Awake at first."""
+
+    def __init__(self, frames_per_step: int) -> None:
+        self._frames_per_step = frames_per_step
+        self._features = FeatureStream()
+        self._vad = VoiceActivityDetector()
+        self._frames = np.zeros((0, NUM_MEL_BINS), np.float32)  # not yet stepped; asleep: the pre-roll
+        self._signs = self._vad.accept(self._frames[:0, 0], self._frames)  # of each of _frames
+        self.is_asleep = False
+        self.num_samples = 0  # accepted, but for the silence of a flush
+        self.cursor = 0  # the next frame to be stepped
+        self.awake_since = 0  # frame, as all these; -1: none
+        self.last_voiced = self.voice_onset = self.last_changing = -1
+
+    # --- what comes in ----------------------------------------------------------------------------------------------
+
+    def accept(self, samples: Samples) -> bool:
+        """Audio, float32 [N]. Whether it woke the stream."""
+        self.num_samples += len(samples)
+        return self.accept_silence(samples)
+
+    def accept_silence(self, samples: Samples) -> bool:
+        """What follows the last sample, float32 [N], and is none of the audio. Whether it woke the stream."""
+        frames = self._features.accept(samples)
+        signs = self._vad.accept(samples, frames)
+        self._frames = np.concatenate((self._frames, frames))
+        self._signs = np.concatenate((self._signs, signs))
+        return self.is_asleep and self._listen()
+
+    def fall_asleep(self) -> bool:
+        """Nothing is due from now on; whether what is there already woke the stream again."""
+        self.is_asleep = True
+        return self._listen()
+
+    def _listen(self) -> bool:
+        """Wakes at the first sign of speech in the buffer, or forgets all but the pre-roll."""
+        signs = np.flatnonzero(self._signs[:, MAYBE_SPEECH])
+        end = int(signs[0]) if len(signs) else len(self._frames)
+        before = max(0, end - PREROLL_FRAMES)
+        self._drop(before - before % self._frames_per_step)  # steps end where they would have without sleep
+        if len(signs):
+            self.is_asleep = False
+            self.awake_since = self.cursor
+        return bool(len(signs))
+
+    # --- steps ------------------------------------------------------------------------------------------------------
+
+    @property
+    def has_step(self) -> bool:
+        """Whether a whole step is due."""
+        return not self.is_asleep and len(self._frames) >= self._frames_per_step
+
+    @property
+    def has_frames(self) -> bool:
+        """Whether any frame is due."""
+        return not self.is_asleep and len(self._frames) > 0
+
+    @property
+    def missing_samples(self) -> int:
+        """How much audio a whole step takes at least; asleep, any sound may make one."""
+        if self.is_asleep:
+            return 0
+        last_frame = self.cursor + self._frames_per_step - 1
+        return last_frame * FRAME_SHIFT_SAMPLES + FRAME_LENGTH_SAMPLES - self.num_samples
+
+    def next_step(self) -> Features:
+        """The next frames, float32 [frames_per_step, 80]; at a flush the last frame fills a short step up."""
+        frames: Features = self._frames[: self._frames_per_step]
+        if len(frames) < self._frames_per_step:
+            frames = np.concatenate((frames, np.repeat(frames[-1:], self._frames_per_step - len(frames), axis=0)))
+        return frames
+
+    def step(self) -> None:
+        """Moves past `next_step`, and notes its signs of speech."""
+        for frame, (voiced, _, changing) in enumerate(self._signs[: self._frames_per_step].tolist(), self.cursor):
+            if voiced:
+                if frame - self.last_voiced > 1:
+                    self.voice_onset = frame
+                self.last_voiced = frame
+            if changing:
+                self.last_changing = frame
+        end = self.cursor + self._frames_per_step
+        self._drop(min(self._frames_per_step, len(self._frames)))
+        self.cursor = end
+
+    def skip(self) -> None:
+        """Moves past all that is there."""
+        self._drop(len(self._frames))
+
+    def _drop(self, num_frames: int) -> None:
+        self._frames, self._signs = self._frames[num_frames:], self._signs[num_frames:]
+        self.cursor += num_frames
+
+    # --- time -------------------------------------------------------------------------------------------------------
+
+    def since(self, frame: int) -> float:
+        """Seconds awake since this frame."""
+        return (self.cursor - max(frame, self.awake_since)) * FRAME_SHIFT_SECONDS
+
+    @property
+    def nbytes(self) -> int:
+        """Of the frames that are held."""
+        return self._frames.nbytes + self._signs.nbytes
