@@ -1,7 +1,7 @@
 """Owns one stream's way from samples to the frames of its next step, asleep or awake.
 
-Asleep nothing is due: the frames of `PREROLL_FRAMES` are kept, and any sign of speech in a new one wakes the stream
-with them. Frames count from 0, 10 ms each, and know what signs of speech were in those that are past.
+Asleep nothing is due: the last `PREROLL_FRAMES` are kept, and any sign of speech in a new frame wakes the stream with
+them. Frames count from 0, 10 ms each, and know what signs of speech were in those that are past.
 
 Must not know networks, decoders or words: who has it says when it may sleep.
 """

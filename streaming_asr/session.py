@@ -519,13 +519,10 @@ class Session:
         """Ends the session for what its client did: what was said until now is settled, then comes the error."""
         if self._decoder is None:  # no stream was opened
             return self.fail(error.code, error.message, error.close_code)
+        ending, last_words = Close(error.close_code, error.code), messages.Error(error.code, error.message)
         if self.state is State.STOPPING:
-            self.error = error.code
-            self._ending, self._ending_error = (
-                Close(error.close_code, error.code),
-                messages.Error(error.code, error.message),
-            )
-        return self.end(error.code, error.message, error.close_code)
+            self.error, self._ending, self._ending_error = error.code, ending, last_words
+        return self._end(ending, last_words)
 
     def announce_end(self, seconds: float) -> list[Action]:
         """The server will call `go_away` in so many seconds."""

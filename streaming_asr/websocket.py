@@ -26,9 +26,7 @@ from .protocols.adapter import Write
 from .protocols.native import write_message
 from .tcp import TcpConnection
 
-PIECE_BYTES = (
-    2 << 10
-)  # looked at in one turn: 64 ms of sound at 16 kHz; frames of one byte take milliseconds to tell apart
+PIECE_BYTES = 2 << 10  # looked at in one turn, 64 ms of sound: frames of one byte take milliseconds to tell apart
 MAX_UNSENT_BYTES = 1 << 20  # the library answers pings at once: who reads no answers is cut
 FRAME_ERRORS = {1002: "bad_frame", 1007: "bad_utf8", 1009: "too_big"}  # that the library finds, by close code
 

@@ -564,14 +564,14 @@ def test_when_the_network_says_what_is_no_number_nobody_moves(
     for stream in (good, bad):
         stream.push(SPEECH)
         stream.flush("stop")
-    forward = recognizer.model.forward  # type: ignore[attr-defined]
+    model = recognizer.model
 
     def spoilt(frames: torch.Tensor, state: Any) -> Any:
-        log_probs, state = forward(frames, state)
+        log_probs, state = model(frames, state)
         log_probs[1:] = math.nan
         return log_probs, state
 
-    monkeypatch.setattr(recognizer.model, "forward", spoilt)
+    monkeypatch.setattr(recognizer, "model", spoilt)
     with pytest.raises(FloatingPointError):
         recognizer.step([good, bad])
     assert finals(good._run()) == expected
