@@ -12,9 +12,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from .errors import ClientError
+
 PROTOCOL_VERSION = 1
 MAX_NBEST = 10
 ECHOED_CHARACTERS = 200  # of a client's own text that an answer in any protocol repeats
+QUOTED_CHARACTERS = 40  # the same, of one word in an error
 
 Number = Annotated[int, msgspec.Meta(ge=-(10**9), le=10**9)]  # short enough for an error that repeats it
 Encoding = Literal["pcm_s16le", "pcm_f32le", "mulaw", "alaw", "container"]
@@ -71,6 +74,35 @@ class Stop(msgspec.Struct, tag="stop", tag_field="type", forbid_unknown_fields=T
 
 
 ClientMessage = Start | Finalize | Keepalive | Stop
+_TYPES = ("start", "finalize", "keepalive", "stop")
+_client_message: msgspec.json.Decoder[ClientMessage] = msgspec.json.Decoder(ClientMessage)
+
+
+class _Typed(msgspec.Struct):
+    """Any message: what else is in it is passed over, and costs nothing."""
+
+    type: str
+
+
+def parse_message(text: str) -> ClientMessage:
+    """Reads one text frame. Raises `ClientError`: ``bad_json``, ``unknown_type`` or ``bad_message``."""
+    try:
+        return _client_message.decode(text)
+    except msgspec.ValidationError as error:
+        given = _type_of(text)
+        if given is not None and given not in _TYPES:
+            quoted = repr(given[:QUOTED_CHARACTERS])
+            raise ClientError("unknown_type", f"unknown type {quoted}; known are {', '.join(_TYPES)}", 1003) from error
+        raise ClientError("bad_message", str(error)[:ECHOED_CHARACTERS], 1007) from error
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise ClientError("bad_json", "the text frame is not valid JSON", 1007) from error
+
+
+def _type_of(text: str) -> str | None:
+    try:
+        return msgspec.json.decode(text, type=_Typed).type
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        return None
 
 
 @dataclass(frozen=True)

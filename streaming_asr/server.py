@@ -45,7 +45,7 @@ from .protocols.sherpa_onnx import SherpaOnnxAdapter
 from .protocols.vosk import VoskAdapter
 from .protocols.wyoming import WyomingAdapter
 from .server_options import ServerOptions
-from .session import ModelInfo, Snapshot, parse_message
+from .session import ModelInfo, Snapshot
 from .state import StateFolder
 from .tcp import TcpConnection
 from .tls import ServerTls
@@ -493,7 +493,7 @@ def _set_header(response: Response, name: str, value: str) -> None:
 
 def _resume_in(frame: Frame) -> messages.Resume | None:
     """Which session this message wants back. Raises `ClientError` if it is none."""
-    message = parse_message(frame) if isinstance(frame, str) else None
+    message = messages.parse_message(frame) if isinstance(frame, str) else None
     return message.resume if isinstance(message, messages.Start) else None
 
 

@@ -18,7 +18,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -33,8 +33,6 @@ from .messages import Checkpoint, Event, Final, Reason, ServerMessage, StreamOpt
 ACK_SECONDS = 0.5  # of audio from one `Ack` to the next
 MAX_KEPT_FINALS = 256  # of a session that can be resumed, in case its client did not get them
 MAX_SAVED_FINALS = 32  # the same, on disk, where each final writes them all
-QUOTED_CHARACTERS = 40  # of a client's own text that an error message repeats
-MESSAGE_CHARACTERS = 200  # of what the JSON reader says, which repeats some too
 
 
 # --- what a session tells its driver to do -------------------------------------------------------------------
@@ -182,34 +180,6 @@ _INPUT_OF: dict[type[messages.ClientMessage], Input] = {
 }
 
 
-# --- the native protocol's text frames -----------------------------------------------------------------------
-
-_decoder: msgspec.json.Decoder[messages.ClientMessage] = msgspec.json.Decoder(messages.ClientMessage)
-_TYPES = tuple(message_input.value for message_input in _INPUT_OF.values())
-
-
-def parse_message(text: str) -> messages.ClientMessage:
-    """Reads one text frame. Raises `ClientError`: ``bad_json``, ``unknown_type`` or ``bad_message``."""
-    try:
-        return _decoder.decode(text)
-    except msgspec.ValidationError as error:
-        given = _type_of(text)
-        if isinstance(given, str) and given not in _TYPES:
-            quoted = repr(given[:QUOTED_CHARACTERS])
-            raise ClientError("unknown_type", f"unknown type {quoted}; known are {', '.join(_TYPES)}", 1003) from error
-        raise ClientError("bad_message", str(error)[:MESSAGE_CHARACTERS], 1007) from error
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise ClientError("bad_json", "the text frame is not valid JSON", 1007) from error
-
-
-def _type_of(text: str) -> Any:
-    try:
-        message = msgspec.json.decode(text)
-    except (msgspec.DecodeError, UnicodeError, RecursionError):
-        return None
-    return message.get("type") if isinstance(message, dict) else None
-
-
 # --- the machine ---------------------------------------------------------------------------------------------
 
 
@@ -227,7 +197,7 @@ def check_start(start: messages.Start, model: ModelInfo) -> None:
     """Raises `ClientError` for what ``start`` asks and is not served. `Session` does it itself, once connected."""
     _audio_decoder(start)
     if start.language is not None and start.language.lower().split("-")[0] != model.language:
-        quoted = repr(start.language[:QUOTED_CHARACTERS])
+        quoted = repr(start.language[: messages.QUOTED_CHARACTERS])
         raise ClientError("bad_language", f"this server recognizes {model.language!r}, not {quoted}", 1003)
     if not 1 <= start.nbest <= messages.MAX_NBEST:
         raise ClientError("bad_nbest", f"nbest must be 1 to {messages.MAX_NBEST}, not {start.nbest}", 1003)
@@ -383,7 +353,7 @@ class Session:
             return []
         if len(text) > self.limits.max_frame_bytes:
             raise self._too_big()
-        return self._receive(parse_message(text))
+        return self._receive(messages.parse_message(text))
 
     @_refusing
     def receive_message(self, message: messages.ClientMessage) -> list[Action]:

@@ -26,7 +26,6 @@ from streaming_asr.session import (
     Session,
     Snapshot,
     State,
-    parse_message,
 )
 
 MODEL = ModelInfo("en-test", 80, 95, "en")
@@ -320,7 +319,7 @@ def test_whatever_comes_in_whatever_order_the_actions_make_sense(steps: list[Any
 
 def test_native_messages_are_read_as_written() -> None:
     written = messages.Start(8000, "mulaw", 2, "en", False, False, 4, messages.Endpointing(False, 300))
-    assert parse_message(msgspec.json.encode(written).decode()) == written
+    assert messages.parse_message(msgspec.json.encode(written).decode()) == written
 
 
 def test_a_restored_session_goes_on_after_its_last_final() -> None:

@@ -23,7 +23,7 @@ from streaming_asr.containers import ContainerDecoder
 from streaming_asr.errors import ClientError, InputError
 from streaming_asr.lexicon import Lexicon
 from streaming_asr.limits import Limits
-from streaming_asr.messages import Event, Final, Partial, SpeechStarted, Word
+from streaming_asr.messages import Event, Final, Partial, SpeechStarted, Word, parse_message
 from streaming_asr.origins import Origins
 from streaming_asr.protocols.adapter import Adapter, Handshake, Mark, Output, Write
 from streaming_asr.protocols.deepgram import DeepgramAdapter
@@ -32,7 +32,7 @@ from streaming_asr.protocols.openai_realtime import OpenAIAdapter
 from streaming_asr.protocols.sherpa_onnx import SherpaOnnxAdapter
 from streaming_asr.protocols.vosk import VoskAdapter
 from streaming_asr.protocols.wyoming import WyomingAdapter
-from streaming_asr.session import Close, Flush, ModelInfo, Open, Push, Session, parse_message
+from streaming_asr.session import Close, Flush, ModelInfo, Open, Push, Session
 
 MODEL = ModelInfo("en-test", 80, 95, "en")
 LIMITS = Limits(max_frame_bytes=4096)
