@@ -335,9 +335,12 @@ def _load(options: argparse.Namespace) -> Recognizer:
 
 
 def _serve(options: argparse.Namespace) -> int:
+    from .first_start import compile_apart
+    from .manifest import SHIPPED_MODEL
     from .server import run_server
     from .server_options import ServerOptions
 
+    compile_apart(options.model or SHIPPED_MODEL, options.device, options.precision)
     return run_server(
         lambda: _load(options),
         ServerOptions(

@@ -57,3 +57,8 @@ njit_uncounted = functools.partial(njit_cached, _nrt=False)
 # For what takes less time than it takes to get the interpreter's lock back among busy threads, and allocates nothing.
 # NumPy would give the lock up for 500 numbers.
 njit_brief = functools.partial(njit_uncounted, nogil=False)
+
+
+def is_kept(function: Any) -> bool:
+    """Whether code of a ``function`` that was decorated here is in the cache, of these sources, for any processor."""
+    return any(Path(function.stats.cache_path).glob(f"*.{function.__qualname__}-*.nbi"))
