@@ -4,7 +4,6 @@ that can keep it.
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from .admission import StepCost
 from .decoder import Decoder
 from .errors import InputError
 from .features import SAMPLE_RATE, FeatureStream
+from .files import replacing
 from .lexicon import LexiconTree
 from .network import StepFunction
 from .tokens import BLANK, NUM_TOKENS
@@ -50,9 +50,8 @@ def kept_cost(path: Path, subject: str, measure: Callable[[], StepCost]) -> Step
             if kept.measured == measured:
                 return kept.cost
         cost = measure()
-        part = path.with_name(f"{path.name}.part")
-        part.write_bytes(msgspec.json.format(msgspec.json.encode(_Kept(measured, cost))) + b"\n")
-        os.replace(part, path)
+        with replacing(path) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(_Kept(measured, cost))) + b"\n")
     except OSError as error:
         raise InputError(f"the calibration cannot be kept in {path}: {error.strerror}") from error
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

@@ -12,7 +12,6 @@ import math
 import os
 import secrets
 import stat
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from pathlib import Path
 import msgspec
 
 from .errors import ClientError, InputError
+from .files import replacing
 from .limits import Budget
 
 PREFIX = "sasr_"  # so that secret scanners and people know one when they see it
@@ -75,19 +75,12 @@ def write_keys(path: Path, keys: dict[str, Key]) -> None:
     A new one only its owner may read; whoever could read the old one, as a server of another user, goes on to.
     """
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:  # mode 0600
-            try:
-                file.write(msgspec.json.format(msgspec.json.encode(_File(list(keys.values()))), indent=2) + b"\n")
-                file.flush()
-                if path.exists():
-                    before = path.stat()
-                    os.fchown(file.fileno(), before.st_uid, before.st_gid)
-                    os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
-                os.fsync(file.fileno())
-                os.replace(file.name, path)
-            except BaseException:
-                os.unlink(file.name)
-                raise
+        with replacing(path, 0o600, is_synced=True) as file:
+            file.write(msgspec.json.format(msgspec.json.encode(_File(list(keys.values()))), indent=2) + b"\n")
+            if path.exists():
+                before = path.stat()
+                os.fchown(file.fileno(), before.st_uid, before.st_gid)
+                os.fchmod(file.fileno(), stat.S_IMODE(before.st_mode))
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
 

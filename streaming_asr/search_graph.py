@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +23,7 @@ from safetensors.numpy import save
 
 from .compiled import DIGEST
 from .errors import InputError, ModelError
+from .files import replacing
 from .lexicon import Lexicon, LexiconTree, TreeArrays
 from .manifest import LEXICON_FILE, LM_FILE, Manifest, read_manifest, read_verified
 from .ngram import NGram, NGramArrays
@@ -93,14 +93,8 @@ def _keep(path: Path, subject: str, graph: SearchGraph) -> None:
     metadata = {"format": FORMAT, "version": VERSION, "subject": subject, "vocabulary": vocabulary}
     content = save(tensors, metadata | {"sha256": _sha256(vocabulary, tensors)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, part_name = tempfile.mkstemp(dir=path.parent, prefix=f"{path.stem}.")  # so that two may write at once
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(part_name, path)
-    except BaseException:
-        os.unlink(part_name)
-        raise
+    with replacing(path, 0o600) as file:
+        file.write(content)
 
 
 def _read_kept(path: Path, subject: str) -> SearchGraph | None:

@@ -8,20 +8,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 
 from .errors import InputError
+from .files import PART_SUFFIX, replacing
 from .session import Snapshot
 
 logger = logging.getLogger(__name__)
 
 MAX_SNAPSHOTS = 256
 MAX_SNAPSHOT_BYTES = 4 << 20
-SUFFIX, PART_SUFFIX = ".json", ".part"  # whole, and being written
+SUFFIX = ".json"
 
 
 class StateFolder:
@@ -96,19 +96,12 @@ class StateFolder:
             self._is_failing = False
 
     def _write(self, session_id: str, content: bytes) -> None:
-        path = self._path(session_id)
-        part = path.with_suffix(PART_SUFFIX)
-        file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        with open(file, "wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(file)
-        os.replace(part, path)
+        with replacing(self._path(session_id), 0o600, is_synced=True) as file:
+            file.write(content)
 
     def _remove(self, session_id: str) -> None:
-        for path in (self._path(session_id), self._path(session_id).with_suffix(PART_SUFFIX)):
-            with contextlib.suppress(OSError):
-                path.unlink()
+        with contextlib.suppress(OSError):
+            self._path(session_id).unlink()
 
 
 def _read(path: Path) -> Snapshot | None:

@@ -10,7 +10,6 @@ import hashlib
 import itertools
 import json
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import replacing
 from ..model import AcousticModel, ModelConfig
 from ..recordings import Recording, find_recordings
 from ..tokens import PHONE_ID
@@ -202,9 +202,8 @@ class DataSet:
         if not cache.exists():
             folder.mkdir(parents=True, exist_ok=True)
             heard = {index: self._hear(model, index, pronunciations) for index in self.indices}
-            part = cache.with_suffix(".part")
-            part.write_text(json.dumps({index: found for index, found in heard.items() if found}))
-            os.replace(part, cache)
+            with replacing(cache) as file:
+                file.write(json.dumps({index: found for index, found in heard.items() if found}).encode())
         changed = 0
         for name, (target, cuts) in json.loads(cache.read_text()).items():
             index = int(name)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import InputError
+from ..files import replacing
 from ..lexicon import Lexicon
 from ..neural_lm import END, UNKNOWN, PieceLM, Spelling, save_neural_lm
 from ..ngram import vocabulary_fingerprint
@@ -233,8 +233,8 @@ def train_neural_lm(
             losses.zero_()
         if time.monotonic() - last_saved > 60 * settings.checkpoint_minutes:
             state = {"network": network.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
-            torch.save(state, checkpoint.with_suffix(".part"))
-            os.replace(checkpoint.with_suffix(".part"), checkpoint)
+            with replacing(checkpoint) as file:
+                torch.save(state, file)
             last_saved = time.monotonic()
     save_neural_lm(output, network, spelling, vocabulary_fingerprint(words))
 

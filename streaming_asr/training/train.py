@@ -29,6 +29,7 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import InputError
+from ..files import replacing
 from ..manifest import read_manifest
 from ..model import AcousticModel, ModelConfig, load_model, save_model
 from ..recordings import find_recordings
@@ -228,9 +229,8 @@ class Trainer:
             "step": self.step, "epoch": self.epoch, "position": self.position,
             "seconds": self.seconds, "wall_seconds": self.wall_seconds,
         }  # fmt: skip
-        part = self.checkpoint.with_suffix(".part")
-        torch.save(state, part)
-        os.replace(part, self.checkpoint)
+        with replacing(self.checkpoint) as file:
+            torch.save(state, file)
         save_model(self.averaged(), self.folder / "model")
 
     def averaged(self) -> AcousticModel:

@@ -1,0 +1,36 @@
+"""Owns how a file is replaced whole: whoever opens it finds the old one or the new one, never a part."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+PART_SUFFIX = ".part"  # of what is being written, beside the file; who is killed meanwhile leaves it there
+
+
+@contextlib.contextmanager
+def replacing(path: Path, mode: int = 0o666, *, is_synced: bool = False) -> Iterator[BinaryIO]:
+    """A file to be written, which then takes the place of ``path``; if anything is raised, that stays as it was.
+
+    Several may write at once: the last one to end wins.
+
+    :param mode: of the new file, less the umask, whatever the old one's was.
+    :param is_synced: whether it is to be on disk before it takes its place, so that it outlives a loss of power.
+    :raises OSError: it cannot be written, or cannot take its place. No part is left.
+    """
+    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART_SUFFIX}")
+    try:
+        with open(part, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+            yield file
+            if is_synced:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(part, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
