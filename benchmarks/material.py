@@ -14,7 +14,8 @@ from streaming_asr.audio import Samples
 from streaming_asr.features import extract
 from streaming_asr.manifest import SHIPPED_MODEL
 from streaming_asr.network import StepFunction
-from streaming_asr.recognizer import Recognizer, flush_silence
+from streaming_asr.recognizer import Recognizer
+from streaming_asr.stream import flush_silence
 
 T = TypeVar("T")
 
@@ -38,7 +39,7 @@ def load_recognizer(folder: Path = SHIPPED_MODEL) -> Recognizer:
 
 def network_outputs(network: StepFunction, samples: Samples) -> NDArray[np.float32]:
     """What the network makes of a whole recording, float32 [T, V]; as a stream that is finished gets it."""
-    frames = extract(np.concatenate((samples, flush_silence(network.config))))
+    frames = extract(np.concatenate((samples, flush_silence(network.config.delay_frames))))
     frames = np.concatenate((frames, np.repeat(frames[-1:], -len(frames) % network.config.frames_per_step, axis=0)))
     with torch.inference_mode():
         outputs: NDArray[np.float32] = network(torch.from_numpy(frames)[None], network.initial_state(1))[0][0].numpy()

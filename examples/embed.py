@@ -15,7 +15,8 @@ import numpy as np
 import torch
 
 from streaming_asr.messages import Final, Partial
-from streaming_asr.recognizer import Recognizer, Stream
+from streaming_asr.recognizer import Recognizer
+from streaming_asr.stream import Stream
 
 BLOCK_BYTES = 2 * 1600  # 0.1 s
 

@@ -47,7 +47,7 @@ Stepped = list[Event] | Exception  # what a step made of one stream
 
 
 class EngineStream(Protocol):
-    """What the engine needs of `recognizer.Stream`."""
+    """What the engine needs of `stream.Stream`."""
 
     @property
     def ready(self) -> bool:

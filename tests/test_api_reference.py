@@ -10,7 +10,7 @@ import pytest
 @pytest.mark.parametrize(
     ("module", "page", "said"),
     [
-        ("streaming_asr.recognizer", "recognizer", "Pushes audio and steps while there is a whole chunk"),
+        ("streaming_asr.stream", "stream", "Pushes audio and steps while there is a whole chunk"),
         ("streaming_asr_client.client", "client", "Raises"),
     ],
 )

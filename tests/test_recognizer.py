@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -29,7 +28,8 @@ from streaming_asr.messages import Checkpoint, Endpointing, Event, Final, Partia
 from streaming_asr.model import AcousticModel, ModelConfig
 from streaming_asr.neural_lm import NeuralLM, Spelling
 from streaming_asr.ngram import NGram, vocabulary_fingerprint
-from streaming_asr.recognizer import NOTHING_SAID, Recognizer, Stream
+from streaming_asr.recognizer import Recognizer
+from streaming_asr.stream import NOTHING_SAID, Stream
 from streaming_asr.tokens import PHONES
 
 # A word for every phone, so that whatever the network says is made of words, and some that begin like others.
@@ -113,8 +113,6 @@ def test_the_random_network_says_something(recognizer: Recognizer) -> None:
 
 def test_words_are_dated_back_by_the_look_ahead(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = [word for final in finals(run(recognizer, SPEECH, 960)) for word in final.words]
-    config = dataclasses.replace(recognizer.model.config, lookahead_frames=3)
-    monkeypatch.setattr(recognizer.model, "config", config)
     monkeypatch.setattr(recognizer, "delay_frames", 3)
     got = [word for final in finals(run(recognizer, SPEECH, 960)) for word in final.words]
     assert [word.word for word in got] == [word.word for word in expected]
