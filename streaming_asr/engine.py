@@ -11,15 +11,14 @@ import os
 import time
 from collections.abc import Callable, Sequence
 
+from .handle import Callbacks, Handle
 from .messages import Event, StreamOptions
 from .watchdog import STALL_SECONDS, Watchdog
 from .worker import (
     MAX_ABANDONED,
     MAX_BACKLOG_SECONDS,
     MAX_BATCH,
-    Callbacks,
     EngineRecognizer,
-    Handle,
     StepReport,
     Worker,
 )

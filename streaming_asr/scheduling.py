@@ -77,6 +77,10 @@ class Scheduler(Generic[K]):
         """When the last step that was offered for `key` fell due."""
         return self._last_due[key]
 
+    def offered(self, key: K) -> float:
+        """When that step was offered: since then it waits, or waited, for its turn."""
+        return self._offered[key]
+
     def forget(self, key: K) -> None:
         """`key` is gone."""
         self._waiting.pop(key, None)

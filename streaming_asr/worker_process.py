@@ -31,18 +31,15 @@ import numpy as np
 
 from .audio import SAMPLE_RATE, Samples
 from .channel import Channel
+from .handle import MAX_REQUESTS, TELL_SAMPLES, Callbacks, Handle
 from .logs import log_failure
 from .messages import Event, Reason, StreamOptions
 from .proc import PROC, read_stat
 from .watchdog import Watchdog
 from .worker import (
     MAX_ABANDONED,
-    MAX_REQUESTS,
     STOP_SECONDS,
-    TELL_SAMPLES,
-    Callbacks,
     EngineRecognizer,
-    Handle,
     StepReport,
     Worker,
     delayed,
@@ -98,7 +95,7 @@ def give_back_free_memory() -> None:
 
 
 class RemoteHandle:
-    """One stream of a `WorkerProcess`, as its session sees it. To be used on the event loop; see `worker.Handle`."""
+    """One stream of a `WorkerProcess`, as its session sees it. To be used on the event loop; see `handle.Handle`."""
 
     def __init__(self, worker: WorkerProcess, number: int, callbacks: Callbacks) -> None:
         self._worker = worker

@@ -14,7 +14,8 @@ def test_the_earliest_due_go_first_and_one_step_each() -> None:
     scheduler: Scheduler[str] = Scheduler(0.08)
     scheduler.offer("late", 2.0)
     assert scheduler.offer("early", 1.0)
-    assert not scheduler.offer("early", 0.5)  # already waits
+    assert not scheduler.offer("early", 1.5)  # already waits,
+    assert scheduler.offered("early") == 1.0  # since then
     scheduler.offer("tie", 2.0)
     assert scheduler.take(2) == ["early", "late"]
     assert scheduler.take(2) == ["tie"]

@@ -25,8 +25,9 @@ from fakes import (
 
 from streaming_asr.audio import AudioDecoder, Samples
 from streaming_asr.engine import Engine
+from streaming_asr.handle import MAX_REQUESTS, Handle
 from streaming_asr.messages import Event, Final, Partial, SpeechStarted, StreamOptions, Timings
-from streaming_asr.worker import MAX_REQUESTS, Handle, StepReport, delayed, is_runnable, timed
+from streaming_asr.worker import StepReport, delayed, is_runnable, timed
 
 # --- engine --------------------------------------------------------------------------------------------------------
 
@@ -297,7 +298,7 @@ def test_who_is_woken_while_the_worker_looks_whom_to_wake_breaks_nothing(monkeyp
     def wake_meanwhile(handle: Handle) -> bool:
         if not (has := has_capacity(handle)) or threading.current_thread().name != "engine":
             return has
-        handle._worker._on_loop(handle._has_capacity.set)  # as it did for the block before
+        handle._worker.on_loop(handle._has_capacity.set)  # as it did for the block before
         assert gone.wait(30)
         return has
 
@@ -350,7 +351,8 @@ def test_a_live_stream_is_served_beside_uploads() -> None:
             recognizer.gate.set()
             assert await live.stopped() == [("w5", "stop")]
             # Counted by the worker when it takes the step, not when this loop hears of it on a busy machine.
-            turns = [turn for turn, streams in enumerate(recognizer.stepped) if live.handle._stream in streams]
+            stream = recognizer.streams[-1]
+            turns = [turn for turn, streams in enumerate(recognizer.stepped) if stream in streams]
             assert len(turns) == 2  # the word, and the end
             assert turns[-1] < 12  # of the 1200 that were sent before
 
@@ -381,7 +383,7 @@ def test_silence_sent_at_once_shares_the_front_end(monkeypatch: pytest.MonkeyPat
         names = iter(range(2))
         monkeypatch.setattr(recognizer, "stream", lambda options: Asleep(next(names)))
         async with running(recognizer) as engine:
-            with engine._workers[0]._wake:  # so that the worker finds both at once
+            with engine._workers[0].wake:  # so that the worker finds both at once
                 for _ in range(2):
                     listener = Listener(engine)
                     listener.handle.push(np.zeros(16000 * 10, np.float32))

@@ -21,10 +21,11 @@ from test_worker import Listener, eventually, num_abandoned, run, samples
 from streaming_asr import worker_process
 from streaming_asr.engine import Engine
 from streaming_asr.errors import InputError
+from streaming_asr.handle import MAX_REQUESTS, TELL_SAMPLES, Callbacks
 from streaming_asr.messages import Event, Final, Partial, StreamOptions, Timings
 from streaming_asr.server import Server
 from streaming_asr.server_options import ServerOptions
-from streaming_asr.worker import MAX_REQUESTS, TELL_SAMPLES, Callbacks, StepReport
+from streaming_asr.worker import StepReport
 from streaming_asr.worker_process import RemoteHandle, Usage, WorkerHost, WorkerProcess
 
 pytestmark = pytest.mark.skipif(not worker_process.can_fork(), reason="no processes are forked here")
