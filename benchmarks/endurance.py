@@ -57,7 +57,7 @@ class ForgetfulRecognizer(FakeRecognizer):
 def serve_fake() -> None:
     """Serves the fake recognizer, in a process of its own."""
     limits = Limits(max_audio_speed=UNLIMITED, max_messages_per_second=UNLIMITED)
-    options = ServerOptions(port=0, max_sessions=2 * AT_ONCE, max_latency_seconds=UNLIMITED, limits=limits)
+    options = ServerOptions(port=0, max_sessions=2 * AT_ONCE, max_latency_ms=UNLIMITED, limits=limits)
     run_server(ForgetfulRecognizer, options)
 
 

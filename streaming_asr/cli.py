@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from . import __version__, settings
 from .errors import StreamingAsrError
 from .limits import Limits
 from .logs import LEVELS
+from .server_options import ServerOptions
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -64,80 +64,8 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
 
     serve = commands.add_parser("serve", help="serve clients")
     settings.add_options(serve)
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    serve.add_argument("--port", type=int, default=8765, help="port; 0 picks a free one (default: %(default)s)")
-    serve.add_argument("--vosk-port", type=int, metavar="PORT", help="also serve Vosk's clients there (usually 2700)")
-    serve.add_argument(
-        "--sherpa-port", type=int, metavar="PORT", help="also serve sherpa-onnx's clients there (usually 6006)"
-    )
-    serve.add_argument(
-        "--wyoming-port",
-        type=int,
-        metavar="PORT",
-        help="also serve Wyoming's clients, as Home Assistant, there (plain TCP, usually 10300)",
-    )
-    serve.add_argument(
-        "--max-sessions", type=int, metavar="N", help="refuse further ones (default: what a test at start says)"
-    )
-    serve.add_argument(
-        "--workers", type=int, metavar="N", help="workers that recognize (default: one a core, 4 at most)"
-    )
-    serve.add_argument(
-        "--max-batch", type=int, metavar="N", help="streams in a step (default: what the test says, 64 at most)"
-    )
-    serve.add_argument(
-        "--calibration", type=Path, metavar="FILE", help="keep there what the test says, and do without it next time"
-    )
-    serve.add_argument(
-        "--max-latency-ms",
-        type=float,
-        default=300.0,
-        metavar="MS",
-        help="refuse who would make others wait longer (default: %(default)g)",
-    )
-    serve.add_argument(
-        "--allow-origin",
-        action="append",
-        default=[],
-        metavar="ORIGIN",
-        help="a web origin that may connect; repeatable. '*': every web page, and no check against DNS rebinding",
-    )
-    serve.add_argument(
-        "--drain-seconds",
-        type=float,
-        default=10.0,
-        metavar="S",
-        help="time for open sessions on SIGTERM (default: %(default)s)",
-    )
-    serve.add_argument(
-        "--resume-seconds",
-        type=float,
-        default=60.0,
-        metavar="S",
-        help="time that a session waits for a client whose connection dropped; 0: none waits (default: %(default)g)",
-    )
-    serve.add_argument("--keys", type=Path, metavar="FILE", help="let nobody in without a key of this file")
-    serve.add_argument(
-        "--insecure", action="store_true", help="let anybody in, also from beyond this machine, without --keys"
-    )
-    serve.add_argument(
-        "--journal", type=Path, metavar="DIR", help="append every final there before it is sent (default: keep nothing)"
-    )
-    serve.add_argument(
-        "--state-dir",
-        type=Path,
-        metavar="DIR",
-        help="keep what resumable sessions need to go on after a restart (default: keep nothing)",
-    )
-    serve.add_argument("--tls-cert", type=Path, metavar="FILE", help="serve TLS (wss) with this certificate chain, PEM")
-    serve.add_argument("--tls-key", type=Path, metavar="FILE", help="its key, PEM, if not in the same file")
-    limits = serve.add_argument_group("limits of one client")
-    for limit in fields(Limits):
-        name = f"--{limit.name.replace('_', '-')}"
-        kind = int if str(limit.type).startswith("int") else float
-        default = "no limit" if limit.default is None else "%(default)s"
-        words = f"{limit.metadata['help']} (default: {default})"
-        limits.add_argument(name, type=kind, default=limit.default, metavar="N", help=words)
+    settings.add_fields(serve, ServerOptions)
+    settings.add_fields(serve.add_argument_group("limits of one client"), Limits)
     serve.add_argument(
         "--log-level",
         choices=LEVELS,
@@ -338,33 +266,11 @@ def _serve(options: argparse.Namespace) -> int:
     from .first_start import compile_apart
     from .manifest import SHIPPED_MODEL
     from .server import run_server
-    from .server_options import ServerOptions
 
     compile_apart(options.model or SHIPPED_MODEL, options.device, options.precision)
     return run_server(
         lambda: _load(options),
-        ServerOptions(
-            host=options.host,
-            port=options.port,
-            max_sessions=options.max_sessions,
-            max_latency_seconds=options.max_latency_ms / 1000,
-            workers=options.workers,
-            max_batch=options.max_batch,
-            calibration=options.calibration,
-            allow_origins=tuple(options.allow_origin),
-            drain_seconds=options.drain_seconds,
-            resume_seconds=options.resume_seconds,
-            vosk_port=options.vosk_port,
-            sherpa_port=options.sherpa_port,
-            wyoming_port=options.wyoming_port,
-            keys=options.keys,
-            insecure=options.insecure,
-            journal=options.journal,
-            state_dir=options.state_dir,
-            tls_certificate=options.tls_cert,
-            tls_key=options.tls_key,
-            limits=Limits(**{limit.name: getattr(options, limit.name) for limit in fields(Limits)}),
-        ),
+        settings.read_fields(options, ServerOptions, limits=settings.read_fields(options, Limits)),
         log_level=options.log_level,
         log_format=options.log_format,
     )

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 
 from .handle import Callbacks, Handle
+from .limits import MAX_BACKLOG_SECONDS
 from .messages import Event, StreamOptions
 from .watchdog import STALL_SECONDS, Watchdog
 from .worker import (
     MAX_ABANDONED,
-    MAX_BACKLOG_SECONDS,
     MAX_BATCH,
     EngineRecognizer,
     StepReport,

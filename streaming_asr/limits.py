@@ -13,16 +13,18 @@ from .errors import InputError
 
 BURST_MESSAGE_SECONDS = 1.0  # of `max_messages_per_second` that may come at once
 MIN_WAIT_SECONDS = 0.02  # of who sends too much: waiting for each message alone costs more than the message
+MAX_BACKLOG_SECONDS = 10.0  # of one stream's audio, from which its sender is to wait
 BURST_AUDIO_SECONDS = 60.0  # that may come at once, before `max_audio_speed` counts
 
 
 def _limit(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
+    words = "no limit" if default is None else "%(default)s"
+    return field(default=default, metadata={"help": f"{help} (default: {words})", "metavar": "N"})
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is refused, waited for or given up on; `None` sets no limit."""
+    """What is refused, waited for or given up on; `None` sets no limit. Each is an option of ``serve``."""
 
     # 1 MiB: 32 s of 16-bit audio at 16 kHz
     max_frame_bytes: int = _limit(1 << 20, "of one frame, before anything of it is kept")

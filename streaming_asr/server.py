@@ -71,7 +71,7 @@ class Server:
 
     def __init__(self, recognizer: EngineRecognizer, options: ServerOptions) -> None:
         self._options = options
-        self._origins = Origins(options.host, options.allow_origins)
+        self._origins = Origins(options.host, options.allow_origin)
         self._page = Page()
         self._model = ModelInfo(recognizer.name, recognizer.chunk_ms, recognizer.first_chunk_ms, recognizer.language)
         num_workers = options.workers or min(MAX_WORKERS, num_usable_cores())
@@ -109,7 +109,7 @@ class Server:
         self._gate = Gate(self._keys, options.limits.max_sessions_per_address)
         self._lobby: Lobby[Connection] = Lobby(options.limits.max_handshakes)
         self._returning: Lobby[Connection] = Lobby(options.limits.max_handshakes)  # beyond the limits
-        certificate = options.tls_certificate
+        certificate = options.tls_cert
         self._tls = ServerTls(certificate, options.tls_key) if certificate is not None else None
         self.ports = Ports(options.host, options.limits, self._tls, self._lobby)
         self._housekeeping: asyncio.Task[None] | None = None

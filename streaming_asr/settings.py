@@ -1,6 +1,7 @@
 """Owns where a command's options come from: the command line, the environment, a TOML file, and their defaults.
 
-The options' own definitions (`argparse`) say what there is, of what type, and what is allowed: there is no second list.
+The options' own definitions (`argparse`, or the fields of a dataclass) say what there is, of what type, and what is
+allowed: there is no second list.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import difflib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_args, get_type_hints
 
 from .errors import InputError
 
@@ -19,6 +21,31 @@ PREFIX = "STREAMING_ASR_"
 CLIENTS_VARIABLES = {f"{PREFIX}KEY"}
 MISSPELT = 0.75  # how alike two names are (`difflib`) of which one is meant for the other
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
+
+T = TypeVar("T")
+
+
+def add_fields(parser: argparse._ActionsContainer, kind: type[Any]) -> None:
+    """An option for each field of the dataclass ``kind`` whose metadata have ``help``, and how its value is called."""
+    types = get_type_hints(kind)
+    for each in _fields(kind):
+        flag, help, metavar = f"--{each.name.replace('_', '-')}", each.metadata["help"], each.metadata["metavar"]
+        value_type, *_ = get_args(types[each.name]) or [types[each.name]]  # an item's of a list; without "| None"
+        if value_type is bool:
+            parser.add_argument(flag, action="store_true", help=help)
+        elif isinstance(each.default, tuple):
+            parser.add_argument(flag, type=value_type, action="append", default=[], metavar=metavar, help=help)
+        else:
+            parser.add_argument(flag, type=value_type, default=each.default, metavar=metavar, help=help)
+
+
+def read_fields(options: argparse.Namespace, kind: type[T], **others: Any) -> T:
+    """A ``kind`` whose fields are those of ``options`` that `add_fields` made of them, and ``others``."""
+    return kind(**{each.name: getattr(options, each.name) for each in _fields(kind)}, **others)
+
+
+def _fields(kind: Any) -> list[Field[Any]]:
+    return [each for each in fields(kind) if "help" in each.metadata]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -33,7 +33,6 @@ from .watchdog import Watchdog
 logger = logging.getLogger(__name__)
 
 MAX_BATCH = 64  # streams in one model step
-MAX_BACKLOG_SECONDS = 10.0  # of one stream's audio, from which its sender is to wait
 MAX_ABANDONED = 4  # threads that stood still: from here on only another process helps
 STOP_SECONDS = 5.0  # for the worker to end the step under way
 FEED_SAMPLES = 8000  # 0.5 s: at most so much of one stream goes through the front end at a turn

@@ -54,7 +54,7 @@ def test_the_health_check_finds_the_server_where_the_variables_say(
     if certificate_variable:
         certificate = tmp_path / "server.pem"
         trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(certificate)
-        options["tls_certificate"] = certificate
+        options["tls_cert"] = certificate
 
     async def test() -> None:
         async with serving(**options) as server:

@@ -382,7 +382,7 @@ def test_web_pages_from_elsewhere_are_kept_out(
     origin: str | None, allowed: tuple[str, ...], status: int | None
 ) -> None:
     async def test() -> None:
-        async with serving(allow_origins=allowed) as server:
+        async with serving(allow_origin=allowed) as server:
             sent = server.url.replace("ws:", "http:") if origin == "same" else origin
             if status is not None:
                 with pytest.raises(InvalidStatus) as caught:

@@ -153,7 +153,7 @@ def trusting(authority: trustme.CA) -> ssl.SSLContext:
 
 def test_tls_from_handshake_to_done(tmp_path: Path) -> None:
     async def test() -> None:
-        async with serving(tls_certificate=certificate, tls_key=key) as server:
+        async with serving(tls_cert=certificate, tls_key=key) as server:
             assert server.url.startswith("wss://")
             async with client(server, ssl=trusting(authority)) as connection:
                 await connection.send(START)
@@ -174,9 +174,9 @@ def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
     other.mkdir()
     _, wrong_key = write_certificate(trustme.CA(), other)
     for options, message in [
-        ({"tls_certificate": tmp_path / "missing.pem"}, r"cannot read .*missing\.pem"),
-        ({"tls_certificate": certificate, "tls_key": wrong_key}, r"server\.pem and .*server\.key: no certificate"),
-        ({"tls_certificate": key}, r"server\.key: no certificate"),
+        ({"tls_cert": tmp_path / "missing.pem"}, r"cannot read .*missing\.pem"),
+        ({"tls_cert": certificate, "tls_key": wrong_key}, r"server\.pem and .*server\.key: no certificate"),
+        ({"tls_cert": key}, r"server\.key: no certificate"),
         ({"tls_key": key}, "needs its certificate"),
     ]:
         with pytest.raises(InputError, match=message):
@@ -194,7 +194,7 @@ options = ServerOptions(
     port=0,
     drain_seconds=0,
     keys=folder / "keys.json",
-    tls_certificate=folder / "server.pem",
+    tls_cert=folder / "server.pem",
     tls_key=folder / "server.key",
 )
 sys.exit(run_server(FakeRecognizer, options))

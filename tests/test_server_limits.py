@@ -50,7 +50,7 @@ def door(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, Path
         return {}, None
     authority = trustme.CA()
     certificate, key = write_certificate(authority, tmp_path)
-    return {"tls_certificate": certificate, "tls_key": key}, trusting(authority)
+    return {"tls_cert": certificate, "tls_key": key}, trusting(authority)
 
 
 HANDSHAKE = (
@@ -243,7 +243,7 @@ def test_connections_that_say_nothing_keep_nobody_out(door: tuple[dict[str, Path
 def test_a_tls_handshake_that_fails_or_takes_too_long_is_over(tmp_path: Path) -> None:
     async def test() -> None:
         limits = Limits(handshake_timeout_seconds=0.1)
-        async with serving(limits=limits, tls_certificate=certificate, tls_key=key) as server:
+        async with serving(limits=limits, tls_cert=certificate, tls_key=key) as server:
             for sent in (b"", b"GET / HTTP/1.1\r\n\r\n"):
                 async with raw(server) as (reader, writer):
                     writer.write(sent)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,44 @@ import pytest
 from streaming_asr import settings
 from streaming_asr.cli import main
 from streaming_asr.errors import InputError
+
+
+@dataclass(frozen=True)
+class Kept:
+    hidden_name: int
+    some_port: int | None = field(default=None, metadata={"help": "a port", "metavar": "PORT"})
+    host: str = field(default="here", metadata={"help": "where", "metavar": None})
+    seconds: float = field(default=0.5, metadata={"help": "how long (default: %(default)g)", "metavar": "S"})
+    folder: Path | None = field(default=None, metadata={"help": "a folder", "metavar": "DIR"})
+    origins: Sequence[str] = field(default=(), metadata={"help": "repeatable", "metavar": "ORIGIN"})
+    insecure: bool = field(default=False, metadata={"help": "anybody", "metavar": None})
+
+
+def test_fields_are_options_and_options_fields() -> None:
+    parser = argparse.ArgumentParser()
+    settings.add_fields(parser, Kept)
+    assert settings.read_fields(parser.parse_args([]), Kept, hidden_name=3) == Kept(3, origins=[])
+    arguments = [
+        "--some-port",
+        "1",
+        "--host",
+        "there",
+        "--seconds",
+        "2",
+        "--folder",
+        "f",
+        "--origins",
+        "a",
+        "--origins",
+        "b",
+        "--insecure",
+    ]
+    expected = Kept(4, 1, "there", 2.0, Path("f"), ["a", "b"], True)
+    assert settings.read_fields(parser.parse_args(arguments), Kept, hidden_name=4) == expected
+    words = parser.format_help()
+    assert "--some-port PORT" in words
+    assert "how long (default: 0.5)" in words
+    assert "hidden" not in words
 
 
 def parsers() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:

@@ -37,7 +37,7 @@ def examples() -> Iterator[str]:
 def test_captions_follow_the_microphone_and_come_back_after_a_cut(chromium: Browser, examples: str) -> None:
     from playwright.sync_api import expect
 
-    server = PageServer(allow_origins=(examples,))
+    server = PageServer(allow_origin=(examples,))
     server.start()
     try:
         with chromium.new_context(permissions=["microphone"]) as context:

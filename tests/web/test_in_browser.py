@@ -220,7 +220,7 @@ def test_a_missing_microphone_is_explained(page: Page, error: str, title: str) -
 
 def test_an_address_that_is_not_secure_is_explained_at_once(chromium: Browser) -> None:
     with (
-        running(allow_origins=("*",)) as server,
+        running(allow_origin=("*",)) as server,
         opened(chromium, server, f"http://asr.test:{server.port}/", permissions=[]) as page,
     ):
         expect_notice(page, "The microphone needs a secure address")
