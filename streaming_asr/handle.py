@@ -55,7 +55,7 @@ class HandleWorker(Protocol):
 
 
 class Handle:
-    """One stream, as its session sees it. All methods may be called from any thread, except `wait_capacity`."""
+    """One stream, as its session sees it, from any thread, but for `wait_capacity`; and the worker's end of it."""
 
     def __init__(self, worker: HandleWorker, options: StreamOptions, callbacks: Callbacks) -> None:
         self.options = options

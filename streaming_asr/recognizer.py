@@ -1,6 +1,6 @@
 """Owns a recognizer: what all streams share, and the step that moves many of them on in one network pass.
 
-Each `Stream` holds everything about itself. Knows nothing of sockets, messages on the wire or threads.
+All else about a stream is the `Stream`'s own. Knows nothing of sockets, or of messages on the wire.
 """
 
 from __future__ import annotations
