@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -266,13 +267,13 @@ class Wyoming(Adapter):
         self._text = ""
 
     def opening(self) -> list[Frame]:
-        return [_wyoming("transcribe", language="en"), _wyoming("audio-start", **self._format())]
+        return [_wyoming("transcribe", {"language": "en"}), _wyoming("audio-start", self._format())]
 
     def audio(self, pcm: Pcm) -> Frame:
-        return _wyoming("audio-chunk", pcm.tobytes(), **self._format())
+        return _wyoming("audio-chunk", self._format(), pcm.tobytes())
 
     def stop(self) -> list[Frame]:
-        return [_wyoming("audio-stop")]
+        return [_wyoming("audio-stop", {})]
 
     def receive(self, frame: Frame) -> list[Text]:
         assert isinstance(frame, bytes)
@@ -294,7 +295,7 @@ class Wyoming(Adapter):
         return {"rate": self.sample_rate, "width": 2, "channels": 1}
 
 
-def _wyoming(kind: str, payload: bytes = b"", **data: object) -> bytes:
+def _wyoming(kind: str, data: Mapping[str, object], payload: bytes = b"") -> bytes:
     header = {"type": kind, "data": data, "payload_length": len(payload)}
     return json.dumps(header).encode() + b"\n" + payload
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from streaming_asr.features import FRAME_SHIFT_SECONDS, SAMPLE_RATE, Samples
 from streaming_asr.lexicon import Lexicon
-from streaming_asr.model import AcousticModel
+from streaming_asr.network import StepFunction
 from streaming_asr.training.alignment import viterbi
 
 from .material import network_outputs
@@ -27,7 +27,7 @@ SPEECH_BELOW_PEAK_DB = 30.0  # a 10 ms frame within this of the loudest counts a
 class Aligner:
     """Aligns recordings with their words. The model runs over each once, as a whole."""
 
-    def __init__(self, model: AcousticModel, lexicon: Lexicon) -> None:
+    def __init__(self, model: StepFunction, lexicon: Lexicon) -> None:
         self._model = model
         self._lexicon = lexicon
         self._frame_seconds = model.config.output_frame_seconds

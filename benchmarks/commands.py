@@ -51,8 +51,8 @@ def read_phrases(text: str) -> list[Phrase]:
 def say(phrase: Phrase, voice: Sequence[str], path: Path) -> None:
     """Writes the phrase as WAV. Commas keep letters and digits apart, as people do."""
     text = (" " if phrase.kind == "commands" else ", ").join(phrase.words)
-    program = voice[0]
-    command = [*voice, "-t", text, "-o", path] if program == "flite" else [*voice, "-w", path, text]
+    file = str(path)
+    command = [*voice, "-t", text, "-o", file] if voice[0] == "flite" else [*voice, "-w", file, text]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 

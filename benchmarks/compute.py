@@ -76,7 +76,9 @@ def alternate(works: Sequence[Callable[[], object]], rounds: int, clock: Clock =
 def plain_products(config: ModelConfig, precision: Precision, batch_size: int) -> Callable[[], object]:
     """The matrix products of one step alone, each with weights of its own, in the precision it is served in."""
     num_windows = batch_size * config.phases
-    shapes = [(shape, "float32") for shape in convolution_shapes(config, num_windows)]
+    shapes: list[tuple[tuple[int, int, int], Precision]] = [
+        (shape, "float32") for shape in convolution_shapes(config, num_windows)
+    ]
     shapes += [(shape, precision) for shape in gemm_shapes(config, num_windows)]
     works = [(product(torch.randn(n, k), torch.zeros(n), own, 4.0), torch.randn(m, k)) for (m, k, n), own in shapes]
 

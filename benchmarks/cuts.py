@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import soundfile
 from streaming_asr_client import Done, Event, Final, connect
@@ -30,7 +30,7 @@ class Network:
         self._frozen: set[asyncio.StreamWriter] = set()
         self.num_connections = 0
 
-    async def __aenter__(self) -> Network:
+    async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
         host, port = self._server.sockets[0].getsockname()
         self.url = f"ws://{host}:{port}"

@@ -50,7 +50,7 @@ class ForgetfulRecognizer(FakeRecognizer):
     def step(self, streams: Sequence[FakeStream], /) -> list[Any]:
         events = super().step(streams)
         for record in (self.batches, self.stepped, self.streams):
-            record.clear()  # type: ignore[attr-defined]
+            record.clear()
         return events
 
 

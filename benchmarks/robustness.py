@@ -58,7 +58,7 @@ def conditions(recordings: Sequence[Recording]) -> dict[str, Distortion]:
 
     def babble(x: Samples, rng: np.random.Generator) -> Samples:
         def voice() -> Samples:
-            return read_samples(recordings[rng.integers(len(recordings))].path)
+            return read_samples(recordings[int(rng.integers(len(recordings)))].path)
 
         return add_noise(x, babble_noise(len(x), rng, voice), 10)
 
@@ -163,7 +163,8 @@ def measure(
 
 def _loud(x: Samples, dbfs: float) -> Samples:
     """Scaled to a root mean square of ``dbfs`` below full scale."""
-    return (x * (10 ** (dbfs / 20) / np.sqrt(np.mean(np.square(x))))).astype(np.float32)
+    gain = 10 ** (dbfs / 20) / float(np.sqrt(np.mean(np.square(x))))
+    return x * np.float32(gain)
 
 
 def _knocks(num_samples: int, rng: np.random.Generator) -> Samples:

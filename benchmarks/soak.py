@@ -107,14 +107,12 @@ class CountingNetwork(Network):
         self.num_cut = 0
         self._last_cut = 0
 
-    def cut(self, way: Way) -> bool:
-        """Breaks the connection; `False` if there is none since the last time."""
-        if not self._writers or self._last_cut == self.num_connections:
-            return False
-        super().cut(way)
-        self._last_cut = self.num_connections
-        self.num_cut += 1
-        return True
+    def cut(self, way: Way) -> None:
+        """Breaks the connection, if there is one since the last time."""
+        if self._writers and self._last_cut != self.num_connections:
+            super().cut(way)
+            self._last_cut = self.num_connections
+            self.num_cut += 1
 
     @property
     def num_false_disconnects(self) -> int:
@@ -166,7 +164,9 @@ async def cut_at_random(
         await asyncio.sleep(rng.expovariate(1 / mean_seconds))
         way: Way = rng.choice(get_args(Way))
         if is_open.is_set():
-            cuts[way] += network.cut(way)
+            before = network.num_cut
+            network.cut(way)
+            cuts[way] += network.num_cut - before
 
 
 async def stream(

@@ -17,7 +17,7 @@ START_SECONDS = 120  # the first start compiles the decoder
 def main() -> int:
     """Returns the client's exit code."""
     print("starting the server (the first start compiles the decoder, later ones take seconds) …", flush=True)
-    command = [BIN / "streaming-asr", "serve", "--port", "0"]
+    command = [str(BIN / "streaming-asr"), "serve", "--port", "0"]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # nosec B603  # all of it written here
     try:
         assert server.stdout is not None
@@ -27,7 +27,7 @@ def main() -> int:
             return 1
         url = line.removeprefix("listening on ")
         print(f"server at {url}; streaming {RECORDING.name} at real-time pace, as a microphone would:\n", flush=True)
-        client = [BIN / "streaming-asr-mic", "--server", url, "--file", RECORDING]
+        client = [str(BIN / "streaming-asr-mic"), "--server", url, "--file", str(RECORDING)]
         exit_code = subprocess.run(client, check=False).returncode  # nosec B603  # the same
     finally:
         server.send_signal(signal.SIGTERM)

@@ -11,15 +11,13 @@ import shutil
 
 from playwright.sync_api import sync_playwright
 
-SIZE = {"width": 900, "height": 620}
-
 
 def take(picture: str, recording: str, seconds: float, url: str) -> None:
     """Writes ``picture``, PNG, of the page after so many seconds of ``recording``, WAV."""
     flags = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-audio-capture={recording}%noloop"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
-        page = browser.new_page(viewport=SIZE, permissions=["microphone"])
+        page = browser.new_page(viewport={"width": 900, "height": 620}, permissions=["microphone"])
         page.goto(url)
         page.click("#start")
         page.wait_for_timeout(1000 * seconds)

@@ -55,9 +55,8 @@ def test_streams_that_are_cut_at_random_are_told_what_they_would_have_been_told(
 
 
 def test_a_disconnect_that_nobody_made_would_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cut_and_deny(network: Network, way: Way) -> bool:
+    def cut_and_deny(network: Network, way: Way) -> None:
         Network.cut(network, "reset")
-        return False
 
     monkeypatch.setattr(soak.CountingNetwork, "cut", cut_and_deny)
     ledger, _ = soaked(soak.Soak(seconds=1.0, streams=2, cut_seconds=0.2))
