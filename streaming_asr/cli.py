@@ -149,6 +149,9 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
         "--dev", nargs="+", type=Path, required=True, metavar="FILE", help="held-out text, for perplexity"
     )
     neural_lm.add_argument("--config", type=Path, metavar="FILE", help="JSON with fields of NeuralLMConfig")
+    neural_lm.add_argument(
+        "--init", type=Path, metavar="FILE", help="neural_lm.safetensors to go on from, for the same lexicon"
+    )
     neural_lm.add_argument("--output", type=Path, required=True, metavar="FILE")
 
     punctuation = commands.add_parser("train-punctuation", help="train the marks and capitals of finals on prose")
@@ -462,7 +465,9 @@ def _train_neural_lm(options: argparse.Namespace) -> int:
     from .training.neural_lm import train_neural_lm
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    train_neural_lm(options.texts, options.lexicon, options.dev, options.output, config=options.config)
+    train_neural_lm(
+        options.texts, options.lexicon, options.dev, options.output, config=options.config, init=options.init
+    )
     return EXIT_OK
 
 

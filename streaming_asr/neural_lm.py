@@ -80,6 +80,42 @@ def save_neural_lm(path: Path, network: PieceLM, spelling: Spelling, vocabulary:
     save_file(tensors, path, {"format": FORMAT, "version": VERSION, "vocabulary": vocabulary})
 
 
+def read_neural_lm(path: Path) -> tuple[PieceLM, Spelling, str]:
+    """The arguments of `save_neural_lm`, from its file; weights as they were rounded.
+
+    :raises ModelError: naming the file, which is no such thing.
+    """
+    metadata, tensors = read_tensors(path, FORMAT, VERSION)
+    try:
+        spelling = Spelling(tensors.pop("length"), tensors.pop("pieces"))
+        weights = {
+            name: torch.from_numpy(
+                values * tensors[f"{name}.scale"][:, None] if values.dtype == np.int8 else values
+            ).float()
+            for name, values in tensors.items()
+            if not name.endswith(".scale")
+        }
+        num_pieces, embedding_size = weights["embedding.weight"].shape
+        hidden_size = weights["projection.weight"].shape[1]
+        num_layers = sum(name.startswith("lstm.weight_hh") for name in weights)
+        with torch.device("meta"):  # draws no numbers that are then overwritten
+            network = PieceLM(num_pieces, embedding_size, hidden_size, num_layers)
+        network.load_state_dict(weights, assign=True)
+    except (KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
+        raise ModelError(f"{path}: not a neural language model: {error}") from error
+    fits = (
+        spelling.length.dtype == np.uint8
+        and spelling.pieces.dtype == np.uint16
+        and spelling.length.min(initial=1) > 0
+        and int(spelling.length.sum()) == len(spelling.pieces)
+        and int(spelling.pieces.max(initial=0)) < num_pieces
+        and all(bool((np.abs(v) < MAX_WEIGHT).all()) for v in tensors.values() if v.dtype != np.int8)
+    )
+    if not fits:
+        raise ModelError(f"{path}: a piece of a word, or a weight, is out of range")
+    return network, spelling, metadata.get("vocabulary", "")
+
+
 class NeuralLM:
     """The network as it is served. Shared by all callers; rows are theirs.
 
@@ -111,35 +147,8 @@ class NeuralLM:
     @classmethod
     def load(cls, path: Path, precision: Precision | None = None) -> NeuralLM:
         """Reads what `save_neural_lm` wrote. Raises `ModelError`, naming the file, when it is no such thing."""
-        metadata, tensors = read_tensors(path, FORMAT, VERSION)
-        try:
-            spelling = Spelling(tensors.pop("length"), tensors.pop("pieces"))
-            weights = {
-                name: torch.from_numpy(
-                    values * tensors[f"{name}.scale"][:, None] if values.dtype == np.int8 else values
-                ).float()
-                for name, values in tensors.items()
-                if not name.endswith(".scale")
-            }
-            num_pieces, embedding_size = weights["embedding.weight"].shape
-            hidden_size = weights["projection.weight"].shape[1]
-            num_layers = sum(name.startswith("lstm.weight_hh") for name in weights)
-            with torch.device("meta"):  # draws no numbers that are then overwritten
-                network = PieceLM(num_pieces, embedding_size, hidden_size, num_layers)
-            network.load_state_dict(weights, assign=True)
-        except (KeyError, RuntimeError, ValueError, TypeError, IndexError) as error:
-            raise ModelError(f"{path}: not a neural language model: {error}") from error
-        fits = (
-            spelling.length.dtype == np.uint8
-            and spelling.pieces.dtype == np.uint16
-            and spelling.length.min(initial=1) > 0
-            and int(spelling.length.sum()) == len(spelling.pieces)
-            and int(spelling.pieces.max(initial=0)) < num_pieces
-            and all(bool((np.abs(v) < MAX_WEIGHT).all()) for v in tensors.values() if v.dtype != np.int8)
-        )
-        if not fits:
-            raise ModelError(f"{path}: a piece of a word, or a weight, is out of range")
-        return cls(network, spelling, metadata.get("vocabulary", ""), precision)
+        network, spelling, vocabulary = read_neural_lm(path)
+        return cls(network, spelling, vocabulary, precision)
 
     def settle(self, rows: Rows, pending: NDArray[np.int32]) -> None:
         """Brings rows [N, R] up to date with their last piece, where one is pending; changes both in place."""

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..files import replacing
 from ..lexicon import Lexicon
-from ..neural_lm import END, UNKNOWN, PieceLM, Spelling, save_neural_lm
+from ..neural_lm import END, UNKNOWN, PieceLM, Spelling, read_neural_lm, save_neural_lm
 from ..ngram import vocabulary_fingerprint
 from .lm import encode, read_sentences
 from .runs import bfloat16_where_fast, learning_rate, read_settings
@@ -178,6 +178,7 @@ def train_neural_lm(
     output: Path,
     *,
     config: Path | None = None,
+    init: Path | None = None,
 ) -> None:
     """Writes ``output`` at the end, and beside it a checkpoint every few minutes, from which the same call goes on.
 
@@ -185,7 +186,8 @@ def train_neural_lm(
     :param lexicon: the words that are to be scored, as `build_lm` wrote them.
     :param held_out: text for the perplexity that is logged; of words and ends of sentences.
     :param config: JSON with fields of `NeuralLMConfig`.
-    :raises InputError: a file cannot be read, or there is too little text.
+    :param init: such a file for the same lexicon, to go on from with other text: pieces and sizes are then its own.
+    :raises InputError: a file cannot be read, or there is too little text, or ``init`` is for another lexicon.
     """
     settings = read_settings(config, NeuralLMConfig)
     try:
@@ -197,13 +199,20 @@ def train_neural_lm(
     torch.manual_seed(settings.seed)
     generator = torch.Generator(device).manual_seed(settings.seed)
     text = _read_words(texts, words)
-    spelling = learn_spelling(words, np.bincount(text, minlength=len(words) + 2)[:-2].tolist(), settings.num_pieces)
+    vocabulary = vocabulary_fingerprint(words)
+    if init is None:
+        counts = np.bincount(text, minlength=len(words) + 2)[:-2].tolist()
+        spelling, network = learn_spelling(words, counts, settings.num_pieces), _untrained(settings)
+    else:
+        network, spelling, known = read_neural_lm(init)
+        if known != vocabulary:
+            raise InputError(f"{init} scores other words than {lexicon} has")
+    network = network.to(device)
     source = Text(text, spelling, settings, device)
     logger.info("%d words and ends of sentences, %d pieces", len(text), source.num_pieces)
     dev = _read_words(held_out, words)
     spelled, _ = _spell(dev, spelling)
     sentences = np.split(spelled, np.flatnonzero(spelled == END)[:-1] + 1)
-    network = _untrained(settings).to(device)
     optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=0.0)
     checkpoint = output.with_suffix(".pt")
     step = 0
@@ -236,7 +245,7 @@ def train_neural_lm(
             with replacing(checkpoint) as file:
                 torch.save(state, file)
             last_saved = time.monotonic()
-    save_neural_lm(output, network, spelling, vocabulary_fingerprint(words))
+    save_neural_lm(output, network, spelling, vocabulary)
 
 
 def _untrained(config: NeuralLMConfig) -> PieceLM:

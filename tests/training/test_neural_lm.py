@@ -100,6 +100,33 @@ def test_a_stopped_run_goes_on_to_the_same_end(folder: Path, monkeypatch: pytest
     }
 
 
+def test_it_goes_on_from_another_one_with_other_text(folder: Path) -> None:
+    train(folder, "general.safetensors", steps=400)
+    (folder / "own.txt").write_text("a catalogue sees the dog\n" * 20)
+    (folder / "config.json").write_text(json.dumps({**SMALL, "steps": 40, "num_pieces": 8192, "hidden_size": 768}))
+    own = [folder / "own.txt"]
+    train_neural_lm(
+        own, folder / "lexicon.txt", own, folder / "own.safetensors",
+        config=folder / "config.json", init=folder / "general.safetensors",
+    )  # fmt: skip
+    general, adapted = (load_file(folder / f"{name}.safetensors") for name in ("general", "own"))
+    assert {name: values.shape for name, values in adapted.items()} == {n: v.shape for n, v in general.items()}
+    assert adapted["pieces"].tolist() == general["pieces"].tolist()
+    general_lm, adapted_lm = (NeuralLM.load(folder / f"{name}.safetensors") for name in ("general", "own"))
+    sentence = "a catalogue sees the dog"
+    assert sentence_log_prob(adapted_lm, sentence) > sentence_log_prob(general_lm, sentence) + 5
+    seen, unseen = "the cat sees a dog", "dog a the sees cat"
+    assert sentence_log_prob(adapted_lm, seen) > sentence_log_prob(adapted_lm, unseen) + 2  # not all is forgotten
+
+
+def test_one_for_other_words_is_refused(folder: Path) -> None:
+    train(folder, "lm.safetensors", steps=2)
+    (folder / "lexicon.txt").write_text(LEXICON + "bird\tB ER D\n")
+    text = [folder / "text.txt"]
+    with pytest.raises(InputError, match=r"lm\.safetensors scores other words than .*lexicon\.txt has"):
+        train_neural_lm(text, folder / "lexicon.txt", text, folder / "own.safetensors", init=folder / "lm.safetensors")
+
+
 def test_it_logs_the_perplexity_of_held_out_text(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         train(folder, "lm.safetensors", steps=400)
