@@ -280,14 +280,18 @@ class WorkerProcess:
         await asyncio.gather(*late)
 
     def open(self, options: StreamOptions, callbacks: Callbacks) -> RemoteHandle:
-        """A new stream."""
+        """A new stream; for the first after the child has ended, another one is forked, which `supervise` tells."""
         number = next(self._numbers)
         handle = RemoteHandle(self, number, callbacks)
         if self._channel is None:
-            asyncio.get_running_loop().call_soon(handle.on_failure)
-        else:
-            self._handles[number] = handle
-            self.send(Kind.OPEN, number, _encode(options))
+            try:
+                self.start()
+            except OSError:  # as `supervise` will find, too
+                asyncio.get_running_loop().call_soon(handle.on_failure)
+                return handle
+            self._num_replaced += 1
+        self._handles[number] = handle
+        self.send(Kind.OPEN, number, _encode(options))
         return handle
 
     def send(self, kind: Kind, stream: int, payload: bytes = b"") -> None:

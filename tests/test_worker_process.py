@@ -344,6 +344,23 @@ def test_a_process_whose_end_is_told_to_nobody_is_replaced_too() -> None:
         signal.signal(signal.SIGCHLD, before)
 
 
+def test_who_opens_a_stream_where_a_process_has_just_ended_waits_for_no_look_at_it() -> None:
+    async def test() -> None:
+        async with running() as engine:
+            lost = Listener(engine)
+            await opened(lost)
+            os.kill(pid_of(engine._workers[0]), signal.SIGKILL)
+            await lost.failed.wait()
+            early = Listener(engine)
+            early.handle.push(samples(word(1)))
+            early.handle.flush("stop")
+            assert await early.stopped() == [("w1", "stop")]
+            assert engine.supervise()  # tells it once
+            assert not engine.supervise()
+
+    run(test)
+
+
 def test_streams_hear_that_they_are_lost_also_when_no_process_can_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_more() -> int:
         raise BlockingIOError("no more processes")
