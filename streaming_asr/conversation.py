@@ -367,7 +367,7 @@ class Conversation:
         self._perform(self._adapter.reached())
 
     def _on_failure(self) -> None:
-        self._perform(self._adapter.fail("internal", "the recognizer failed on this session"))
+        self._perform(self._adapter.break_off())
 
 
 def split_target(request: Request) -> tuple[str, str]:

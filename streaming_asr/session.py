@@ -120,6 +120,7 @@ class State(enum.Enum):
     STREAMING = "streaming"
     STOPPING = "stopping"  # the client ended its audio; the last final is awaited
     DRAINING = "being ended by the server"  # the same, but the client may not know: what it sends is ignored
+    BROKEN_OFF = "broken off"  # to go on from what was saved when its client resumes it; until then all is ignored
     CLOSED = "closed"
 
 
@@ -133,6 +134,7 @@ class Input(enum.Enum):
     STOP = "stop"
     EVENT = "event"  # of the recognizer
     LAST_FINAL = "last final"  # the recognizer's answer to stop
+    BREAK = "break"  # the recognizer has lost its stream
     RESUME = "resume"  # the client is back
     END = "end"  # the server ends the session: it goes away, or the client was idle
     FAIL = "fail"  # either side is at fault
@@ -149,6 +151,7 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.STREAMING, Input.KEEPALIVE): State.STREAMING,
     (State.STREAMING, Input.STOP): State.STOPPING,
     (State.STREAMING, Input.EVENT): State.STREAMING,
+    (State.STREAMING, Input.BREAK): State.BROKEN_OFF,
     (State.STREAMING, Input.RESUME): State.STREAMING,
     (State.STREAMING, Input.END): State.DRAINING,
     (State.STREAMING, Input.FAIL): State.CLOSED,
@@ -156,6 +159,7 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.STOPPING, Input.KEEPALIVE): State.STOPPING,
     (State.STOPPING, Input.EVENT): State.STOPPING,
     (State.STOPPING, Input.LAST_FINAL): State.CLOSED,
+    (State.STOPPING, Input.BREAK): State.BROKEN_OFF,
     (State.STOPPING, Input.RESUME): State.DRAINING,  # half a sample, and the stop behind it, come again
     (State.STOPPING, Input.END): State.DRAINING,
     (State.STOPPING, Input.FAIL): State.CLOSED,
@@ -170,6 +174,10 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.DRAINING, Input.END): State.DRAINING,
     (State.DRAINING, Input.FAIL): State.CLOSED,
     (State.DRAINING, Input.LOST): State.CLOSED,
+    (State.BROKEN_OFF, Input.RESUME): State.STREAMING,
+    (State.BROKEN_OFF, Input.END): State.BROKEN_OFF,
+    (State.BROKEN_OFF, Input.FAIL): State.CLOSED,
+    (State.BROKEN_OFF, Input.LOST): State.CLOSED,
 }
 
 _INPUT_OF: dict[type[messages.ClientMessage], Input] = {
@@ -220,11 +228,11 @@ T = TypeVar("T")
 
 
 def _refusing(method: Callable[[Session, T], list[Action]]) -> Callable[[Session, T], list[Action]]:
-    """A client's input: ignored once closed; a `ClientError` ends the session."""
+    """A client's input: ignored once closed or broken off; a `ClientError` ends the session."""
 
     @functools.wraps(method)
     def guarded(session: Session, given: T) -> list[Action]:
-        if session.state is State.CLOSED:
+        if session.state in (State.CLOSED, State.BROKEN_OFF):
             return []
         try:
             return method(session, given)
@@ -277,7 +285,8 @@ class Session:
         self._done: messages.Done | None = None
         self._saved: Snapshot | None = None
         self._is_unsaved = True
-        self._reopening: list[Action] = []  # of a session from another process
+        self._broke_at: Snapshot | None = None  # from which it went on when the recognizer had lost its stream
+        self._reopening: list[Action] = []  # of a session that goes on from what was saved
         self._bytes_to_skip = self._requests_to_skip = 0  # received and not saved, which come again
 
     @classmethod
@@ -290,30 +299,36 @@ class Session:
         """
         session = cls(snapshot.session_id, model, limits, clock, token, saves=True)
         check_start(snapshot.start, model)
-        session._decoder = decoder = _audio_decoder(snapshot.start)
+        session._is_unsaved = False
+        session._go_back_to(snapshot)
+        return session
+
+    def _go_back_to(self, snapshot: Snapshot) -> None:
+        """As it was then, and without its client."""
+        self._decoder = decoder = _audio_decoder(snapshot.start)
         assert isinstance(decoder, AudioDecoder)
         first_sample = decoder.start_at(snapshot.frames)
-        session._start_message = snapshot.start
-        session._settled_frames, session._context = snapshot.frames, snapshot.context
-        session._num_requests = session._num_answered = snapshot.requests
-        session._num_finals, session.utterances = snapshot.num_finals, snapshot.utterances
-        session._finals = deque(snapshot.finals, maxlen=MAX_KEPT_FINALS)
-        session._saved, session._done, session._is_unsaved = snapshot, snapshot.done, False
-        session._is_connected = False
+        self._start_message = snapshot.start
+        self._settled_frames, self._context = snapshot.frames, snapshot.context
+        self._num_requests = self._num_answered = snapshot.requests
+        self._num_finals, self.utterances = snapshot.num_finals, snapshot.utterances
+        self._finals = deque(snapshot.finals, maxlen=MAX_KEPT_FINALS)
+        self._saved, self._done = snapshot, snapshot.done
+        self.error = self._ending = self._ending_error = None
+        self._is_connected = False
         if snapshot.done:
-            session.state = State.CLOSED
-            session._farewell = [Send(snapshot.done), Close(1000)]
-        else:
-            session.state = State.STREAMING
-            options = dataclasses.replace(
-                session._stream_options(),
-                first_sample=first_sample,
-                first_utterance=snapshot.num_finals,
-                finals_before=tuple(snapshot.finals),
-                context=snapshot.context,
-            )
-            session._reopening = [Open(options)]
-        return session
+            self.state = State.CLOSED
+            self._farewell = [Send(snapshot.done), Close(1000)]
+            return
+        self.state = State.BROKEN_OFF
+        options = dataclasses.replace(
+            self._stream_options(),
+            first_sample=first_sample,
+            first_utterance=snapshot.num_finals,
+            finals_before=tuple(snapshot.finals),
+            context=snapshot.context,
+        )
+        self._reopening = [Open(options)]
 
     @property
     def audio_seconds(self) -> float:
@@ -507,6 +522,19 @@ class Session:
         if is_kept and self._saved is not None and self.state is State.STREAMING:
             return [Close(1012, "the server restarts")]
         return self._end(Close(1001, "the server is shutting down"))
+
+    def break_off(self) -> list[Action]:
+        """The recognizer has lost the session's stream. What is saved goes on from there when its client resumes it.
+
+        1012 tells the client so. Any other session fails, as does one that got no further since it last broke off.
+        """
+        saved = self._saved
+        if saved is None or saved == self._broke_at or (self.state, Input.BREAK) not in TRANSITIONS:
+            return self.fail("internal", "the recognizer failed on this session")
+        told: list[Action] = [Close(1012, "the recognizer restarts")] if self._is_connected else []
+        self._broke_at = saved
+        self._go_back_to(saved)
+        return told
 
     def fail(self, code: str, message: str, close_code: int = 1011) -> list[Action]:
         """Ends the session at once with an error; `close_code` 1011 says that the server is at fault."""

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import shutil
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from fakes import FakeRecognizer
+from fakes import BROKEN, FakeRecognizer, word
 from streaming_asr_client import Final, connect
 from test_resume import AUDIO, PACKET, SPOKEN, START, finish, resume
 from test_server import Message, client, eventually, receive, receive_all, receive_until, run, serving
@@ -22,6 +24,7 @@ from streaming_asr.messages import Start
 from streaming_asr.server import Server
 from streaming_asr.session import Snapshot
 from streaming_asr.state import StateFolder
+from streaming_asr.worker_process import WorkerProcess, can_fork
 
 
 def files(folder: Path) -> list[str]:
@@ -115,6 +118,97 @@ def test_the_client_goes_on_by_itself_with_a_server_that_comes_back(tmp_path: Pa
             assert await talking == SPOKEN
         assert notices[0] == "the server shuts down in 0.1 s"
         assert "the server is restarting" in notices[1]
+
+    run(test)
+
+
+class ForkedRecognizer(FakeRecognizer):
+    can_fork = True
+
+
+def kill_worker(server: Server) -> None:
+    [worker] = server._engine._workers
+    assert isinstance(worker, WorkerProcess)
+    os.kill(worker._pid, signal.SIGKILL)
+
+
+@pytest.mark.skipif(not can_fork(), reason="no processes are forked here")
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_a_worker_that_is_killed_anywhere_in_a_session_loses_and_repeats_nothing(
+    is_connected: bool, tmp_path: Path
+) -> None:
+    async def kill(server: Server, num_packets: int) -> None:
+        async with client(server) as connection:
+            await connection.send(START)
+            ready = await receive(connection)
+            finals: list[Message] = []
+            for at in range(0, num_packets * PACKET, PACKET):
+                await connection.send(AUDIO[at : at + PACKET])
+            if num_packets * PACKET > 2 * 3 * 1280:
+                finals = (await receive_until(connection, "final"))[-1:]
+            if is_connected:
+                kill_worker(server)
+                received, code, _ = await receive_all(connection)
+                assert code == 1012
+                finals += [message for message in received if message["type"] == "final"]
+            else:
+                connection.transport.abort()
+                await eventually(lambda: server.num_sessions == 0)
+                kill_worker(server)
+                await eventually(lambda: server.num_streams == 0)
+        finals = await finish(server, ready, finals)
+        assert [final["text"] for final in finals] == SPOKEN
+        assert [final["utterance"] for final in finals] == [0, 1, 2]
+        await eventually(lambda: not files(tmp_path))
+
+    async def test() -> None:
+        async with serving(ForkedRecognizer(), workers=1, state_dir=tmp_path) as server:
+            for number in range(0, -(-len(AUDIO) // PACKET) + 1, 3):
+                await kill(server, number)
+
+    run(test)
+
+
+@pytest.mark.skipif(not can_fork(), reason="no processes are forked here")
+def test_the_client_goes_on_by_itself_when_a_worker_is_killed(tmp_path: Path) -> None:
+    async def test() -> None:
+        notices: list[str] = []
+        was_heard = asyncio.Event()
+
+        async with serving(ForkedRecognizer(), workers=1, state_dir=tmp_path) as server:
+
+            async def audio() -> AsyncIterator[bytes]:
+                yield AUDIO[: len(AUDIO) // 2]
+                await was_heard.wait()
+                kill_worker(server)
+                yield AUDIO[len(AUDIO) // 2 :]
+
+            finals = []
+            async with connect(server.url, resume_seconds=30, notice=notices.append) as session:
+                async for event in session.transcribe(audio()):
+                    was_heard.set()
+                    finals += [event.text] if isinstance(event, Final) else []
+            assert finals == SPOKEN
+            assert "the recognizer restarts" in notices[0]
+            assert notices[1:] == ["goes on"]
+
+    run(test)
+
+
+def test_a_session_that_breaks_the_recognizer_again_and_again_ends(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with serving(state_dir=tmp_path) as server:
+            async with client(server) as connection:
+                await connection.send(START)
+                ready = await receive(connection)
+                await connection.send(word(BROKEN))
+                assert (await receive_all(connection))[1] == 1012
+            async with client(server) as connection:
+                await connection.send(resume(ready, 0))
+                await connection.send(word(BROKEN))
+                received, code, _ = await receive_all(connection)
+                assert (received[-1]["code"], code) == ("internal", 1011)
+            await eventually(lambda: not files(tmp_path))
 
     run(test)
 

@@ -371,6 +371,64 @@ def test_an_end_that_the_server_makes_is_no_request_of_the_client() -> None:
     assert Send(messages.Ack(1600, 0)) in actions
 
 
+def resumable(saves: bool = True) -> Session:
+    session = Session("s1", MODEL, Limits(), Clock(), "token", saves=saves)
+    session.receive_text('{"type": "start", "resumable": true}')
+    return session
+
+
+BROKEN_OFF: list[Action] = [Close(1012, "the recognizer restarts")]
+
+
+@pytest.mark.parametrize("request_", ["keepalive", "finalize", "stop"])
+@pytest.mark.parametrize("is_connected", [True, False])
+def test_a_session_whose_stream_is_lost_goes_on_from_what_was_saved(request_: str, is_connected: bool) -> None:
+    session = resumable()
+    session.receive_bytes(bytes(6400))
+    session.receive_events([messages.Checkpoint(1600, b"them"), final("endpoint")])
+    session.receive_text(f'{{"type": "{request_}"}}')
+    if not is_connected:
+        session.suspend()
+    assert session.break_off() == (BROKEN_OFF if is_connected else [])
+    assert session.receive_bytes(bytes(3200)) == session.receive_text("garbage") == session.go_away() == []
+    assert session.deadline is None
+    session.suspend()
+    opening, saving, ready, *rest = session.resume(1)
+    assert isinstance(opening, Open)
+    assert (opening.options.first_sample, opening.options.first_utterance) == (1600, 1)
+    assert (opening.options.context, opening.options.checkpoints) == (b"them", True)
+    assert isinstance(saving, Save)
+    assert isinstance(ready, Send)
+    assert isinstance(ready.message, messages.Ready)
+    assert (ready.message.received_samples, ready.message.received_requests, rest) == (1600, 0, [])
+    [again] = session.receive_bytes(bytes(3200))
+    assert isinstance(again, Push)
+    assert len(again.samples) == 1600
+    assert session.receive_text('{"type": "stop"}')[-1] == Flush("stop")
+    actions = session.receive_events([messages.Checkpoint(3200), final("stop", "two", 1)])
+    assert actions[-2:] == [Send(messages.Done(0.2, 2)), Close(1000)]
+
+
+def test_a_session_whose_stream_is_lost_where_it_was_before_fails_and_further_on_does_not() -> None:
+    session = resumable()
+    for samples in (800, 1600):
+        session.receive_bytes(bytes(1600))
+        session.receive_events([messages.Checkpoint(samples)])
+        assert session.break_off() == BROKEN_OFF
+        session.suspend()
+        session.resume(0)
+    assert refusal(session.break_off()) == ("internal", 1011)
+    assert session.break_off() == []
+
+
+def test_a_session_that_is_not_saved_or_that_the_server_ends_fails_with_its_stream() -> None:
+    for session in (started(), resumable(saves=False)):
+        assert refusal(session.break_off()) == ("internal", 1011)
+    session = resumable()
+    session.end("key_revoked", "no longer")
+    assert refusal(session.break_off()) == ("internal", 1011)
+
+
 @pytest.mark.parametrize("rate", [8000, 44100, 48000])
 @pytest.mark.parametrize("num_frames", [48100, 48099, 48001])
 def test_a_finalize_is_acknowledged_with_all_audio_before_it(rate: int, num_frames: int) -> None:

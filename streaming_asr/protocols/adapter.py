@@ -153,9 +153,9 @@ class Adapter(abc.ABC):
         """The client may not go on; what was said is settled."""
         return self._write_all(self.session.end(error.code, error.message, error.close_code))
 
-    def fail(self, code: str, message: str) -> list[Output]:
-        """The server is at fault."""
-        return self._write_all(self.session.fail(code, message))
+    def break_off(self) -> list[Output]:
+        """The recognizer has lost the session's stream."""
+        return self._write_all(self.session.break_off())
 
     # --- a protocol's own ---
 

@@ -205,7 +205,7 @@ class _Conversation:
             case 0:
                 return self.adapter.go_away()
             case 1:
-                return self.adapter.fail("internal", "it broke")
+                return self.adapter.break_off()
             case 2:
                 return self.adapter.end(ClientError("key_audio", "no more", 1013))
         return self.adapter.tick()
