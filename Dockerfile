@@ -1,5 +1,5 @@
 # docker build --build-arg TORCH_INDEX_URL=… -t streaming-asr .
-# TORCH_INDEX_URL: PyTorch's package index for CPUs. Without it pip takes the build with CUDA, 4.7 GB that nothing uses.
+# TORCH_INDEX_URL: PyTorch's package index for CPUs. Without it pip takes the build with CUDA, some GB that nothing uses.
 FROM python:3.11-slim AS build
 ARG TORCH_INDEX_URL=
 WORKDIR /source
