@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -98,6 +98,22 @@ class Gate:
             raise ClientError("address_sessions", f"an address may have {most} sessions at once", 1013)
         if self._keys is not None and visitor.key is not None:
             self._keys.check(visitor.key)
+
+    def too_many(self, visitors: Iterable[Visitor]) -> list[bool]:
+        """Of sessions by whose they are: whether each is more than the limits allow beside those before it."""
+        of_keys: Counter[str] = Counter()
+        of_networks: Counter[str] = Counter()
+        beyond = []
+        for visitor in visitors:
+            key, most = visitor.key, self._max_sessions_per_address
+            is_beyond = most is not None and of_networks[visitor.network] >= most
+            if key is not None and key.max_sessions is not None:
+                is_beyond = is_beyond or of_keys[key.sha256] >= key.max_sessions
+            if not is_beyond:
+                of_networks[visitor.network] += 1
+                of_keys[visitor.owner] += 1
+            beyond.append(is_beyond)
+        return beyond
 
     @contextmanager
     def session(self, visitor: Visitor) -> Iterator[None]:

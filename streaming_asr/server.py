@@ -200,8 +200,8 @@ class Server:
             await asyncio.sleep(HOUSEKEEPING_SECONDS)
             self._metrics.lag_seconds.observe(max(0.0, time.monotonic() - began - HOUSEKEEPING_SECONDS))
             ticks = [conversation.tick for conversation in self._conversations]
-            waiting = self._waiting
-            for chore in (self._supervise, self._reread_keys, *ticks, waiting.expire_suspended, waiting.expire_saved):
+            expiries = self._waiting.expire_suspended, self._expire_beyond_limits, self._waiting.expire_saved
+            for chore in (self._supervise, self._reread_keys, *ticks, *expiries):
                 try:
                     chore()
                 except Exception as error:  # the others are done all the same, and this one is tried again
@@ -222,6 +222,10 @@ class Server:
     def _reread_keys(self) -> None:
         if self._keys is not None and self._keys.has_changed():
             self.reload()
+
+    def _expire_beyond_limits(self) -> None:
+        begun = [each for each in self._conversations if not each.is_waiting_for_start]  # others may want one back
+        self._waiting.expire_beyond_limits(self._gate, [each.connection.visitor for each in begun])
 
     async def _claim(self, resume: messages.Resume, newcomer: Conversation) -> Conversation | None:
         """The session that a client wants back, also from a connection of which only the client knows that it broke."""

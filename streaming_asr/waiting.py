@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 from .conversation import Conversation
+from .gate import Gate, Visitor
 from .messages import Resume
 from .session import Snapshot
 from .state import StateFolder
@@ -55,6 +57,12 @@ class Waiting:
         """Ends those that waited too long."""
         latest = time.monotonic() - self._seconds
         self._expire([each for each in self._suspended.values() if each.suspended_at <= latest])
+
+    def expire_beyond_limits(self, gate: Gate, active: Sequence[Visitor]) -> None:
+        """Ends those that are too many beside their owners' active sessions: who waited longest gives way."""
+        waiting = list(reversed(self._suspended.values()))
+        beyond = gate.too_many([*active, *(each.connection.visitor for each in waiting)])
+        self._expire([each for each, is_beyond in zip(waiting, beyond[len(active) :], strict=True) if is_beyond])
 
     def expire_saved(self) -> None:
         """Forgets those that waited too long."""

@@ -5,7 +5,7 @@ from websockets.datastructures import Headers
 
 from streaming_asr.errors import ClientError
 from streaming_asr.gate import Gate, Visitor, http_headers, http_status
-from streaming_asr.keys import KeyRing, add_key
+from streaming_asr.keys import Key, KeyRing, add_key
 
 
 def admit(gate: Gate, headers: Headers, query: str, address: str) -> Visitor:
@@ -46,6 +46,15 @@ def test_a_network_of_ipv6_counts_as_one_address() -> None:
     with gate.session(admit(gate, Headers(), "", "")):
         assert refusal(gate, address="").code == "address_sessions"
     assert not gate._sessions
+
+
+def test_sessions_beyond_the_limits_of_key_or_network_are_told_apart() -> None:
+    gate = Gate(max_sessions_per_address=3)
+    anna, berta = (Key(name, 64 * name[0], "", most) for name, most in (("anna", 1), ("berta", None)))
+    whose = [("192.0.2.1", anna), ("192.0.2.2", anna), *[("192.0.2.1", berta)] * 3, ("192.0.2.2", berta)]
+    visitors = [Visitor(address, key) for address, key in whose]
+    assert gate.too_many(visitors) == [False, True, False, False, True, False]
+    assert not any(Gate().too_many([Visitor("192.0.2.1")] * 9))
 
 
 def test_with_keys_nobody_comes_in_without_one(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from websockets.exceptions import InvalidStatus
 
 from streaming_asr import conversation as conversation_module
 from streaming_asr import outbox, waiting
+from streaming_asr import server as server_module
 from streaming_asr.conversation import Conversation
 from streaming_asr.keys import add_key
 from streaming_asr.limits import Limits
@@ -328,6 +329,48 @@ def test_a_session_that_waits_comes_back_only_within_its_keys_limit(tmp_path: Pa
                 received, code, _ = await receive_all(again)
                 assert (received[-1]["code"], code) == ("key_sessions", 1013)
 
+    run(test)
+
+
+@pytest.mark.parametrize("of_key", [True, False])
+def test_who_is_at_a_limit_with_sessions_that_wait_begins_another_in_place_of_the_oldest(
+    of_key: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = tmp_path / "keys"
+    bearer = {"Authorization": f"Bearer {add_key(keys, 'anna', max_sessions=2 if of_key else None)}"}
+    limits = Limits() if of_key else Limits(max_sessions_per_address=2)
+    rounds = 0
+    supervise = Server._supervise
+
+    def counted(server: Server) -> None:
+        nonlocal rounds
+        rounds += 1
+        supervise(server)
+
+    async def test() -> None:
+        async with serving(keys=keys, limits=limits) as server:
+            readies = []
+            for _ in range(2):
+                async with client(server, additional_headers=bearer) as connection:
+                    await connection.send(START)
+                    readies.append(await receive(connection))
+                    connection.transport.abort()
+                await eventually(lambda: server.num_sessions == 0)
+            async with client(server, additional_headers=bearer) as newcomer:
+                before = rounds
+                await eventually(lambda: rounds >= before + 2)
+                assert server.num_streams == 2  # it may be one of theirs
+                await newcomer.send(START)
+                await receive(newcomer)
+                await eventually(lambda: server.num_streams == 2)
+                got = await finish(server, readies[1], [], additional_headers=bearer)
+                assert [final["text"] for final in got] == SPOKEN
+                async with client(server, additional_headers=bearer) as late:
+                    await late.send(resume(readies[0], 0))
+                    assert (await receive(late))["code"] == "unknown_session"
+
+    monkeypatch.setattr(server_module, "HOUSEKEEPING_SECONDS", 0.01)
+    monkeypatch.setattr(Server, "_supervise", counted)
     run(test)
 
 
