@@ -292,7 +292,7 @@ class Stream:
         if stable and stable >= self._partial.num_committed:
             taken = decoder.take(self.decoder_state)
             end = self._output_frame(taken.words[-1].end_frame + 1)
-            final = self._final("endpoint", [taken])
+            final = self._final("endpoint", [taken], goes_on=True)
             self._say_checkpoint(events, end)
             events.append(final)
             self._open_utterance(end)
@@ -338,7 +338,7 @@ class Stream:
             return []
         return self._recognizer.decoder.finish(self.decoder_state, self._options.nbest)
 
-    def _final(self, reason: Reason, hypotheses: Sequence[Hypothesis]) -> Final:
+    def _final(self, reason: Reason, hypotheses: Sequence[Hypothesis], goes_on: bool = False) -> Final:
         best = hypotheses[0] if hypotheses else None
         start = end = self._now()
         if best and best.words:
@@ -348,7 +348,7 @@ class Stream:
         written: list[str] = []
         if self._options.formatted and words:
             texts = [word.word for word in words]
-            written = self._recognizer.formatter.write(texts, self._open_sentence)
+            written = self._recognizer.formatter.write(texts, self._open_sentence, goes_on)
             words = [structs.replace(word, written=text) for word, text in zip(words, written, strict=True)]
             self._open_sentence = open_sentence(texts, written, self._open_sentence)
         final = Final(

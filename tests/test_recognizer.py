@@ -375,6 +375,23 @@ def test_speech_without_a_pause_is_parted_between_words(recognizer: Recognizer) 
             assert event == SpeechStarted(before.end)
 
 
+class _EndsSentences:
+    """Takes the end of whatever it reads for the end of a sentence."""
+
+    def punctuate(self, words: Sequence[str], before: Sequence[str]) -> tuple[list[str], list[bool]]:
+        return [""] * (len(words) - 1) + ["."], [False] * len(words)
+
+
+def test_where_speech_is_parted_no_sentence_ends(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recognizer, "formatter", Formatter(_EndsSentences()))
+    samples = np.concatenate((noise(6), silence(2), noise(1)))
+    options = StreamOptions(endpointing=Endpointing(max_utterance_ms=1000))
+    written = " ".join(final.formatted for final in finals(run(recognizer, samples, 960, options)) if final.text)
+    sentences = written.removesuffix(".").split(". ")
+    assert len(sentences) == 2
+    assert all(sentence[0].isupper() and sentence[1:].islower() for sentence in sentences)
+
+
 def test_batched_streams_get_what_each_gets_alone(recognizer: Recognizer) -> None:
     parts = [SPEECH, SPEECH[8000:], noise(2), np.concatenate((silence(3), noise(1)))]
     alone = [finals(run(recognizer, part, 960)) for part in parts]
@@ -402,7 +419,7 @@ def test_finals_are_formatted_beside_the_raw_text(recognizer: Recognizer, monkey
     class Stutters(Formatter):
         """Writes the first word only, in capitals, after all that the open sentence began with."""
 
-        def write(self, words: Sequence[str], before: Sequence[str] = ()) -> list[str]:
+        def write(self, words: Sequence[str], before: Sequence[str] = (), goes_on: bool = False) -> list[str]:
             return ["".join(f"({word})" for word in before) + words[0].upper(), *([""] * (len(words) - 1))]
 
     monkeypatch.setattr(recognizer, "formatter", Stutters())

@@ -29,16 +29,19 @@ class Formatter:
     def __init__(self, punctuator: Punctuates | None = None) -> None:
         self._punctuator = punctuator
 
-    def write(self, words: Sequence[str], before: Sequence[str] = ()) -> list[str]:
+    def write(self, words: Sequence[str], before: Sequence[str] = (), goes_on: bool = False) -> list[str]:
         """How each of ``words`` (lower case, as said) is written: "" for those that an earlier one's figures say.
 
         ``before``: what was said of the sentence that goes on here (`open_sentence`); without, a sentence begins here.
+        ``goes_on``: whether speech was cut behind the last word, so that no sentence ends there.
         """
         if self._punctuator is None:
             marks, capitals = [""] * len(words), [False] * len(words)
         else:
             marks, capitals = self._punctuator.punctuate(words, before)
             capitals = [not before or capital for capital in capitals[:1]] + capitals[1:]
+            if goes_on and marks and marks[-1] in SENTENCE_MARKS:
+                marks[-1] = ""
             for start, end in digit_runs(words):  # books hold none, so what is guessed inside is of no worth
                 marks[start : end - 1] = [""] * (end - 1 - start)
         written = [""] * len(words)

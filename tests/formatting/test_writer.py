@@ -53,6 +53,21 @@ def test_the_first_word_begins_a_sentence_unless_the_final_before_went_on() -> N
     assert formatter.write(["and", "so", "on"], ["he", "came"]) == ["and", "so", "on."]
 
 
+@pytest.mark.parametrize(
+    ("told", "written"),
+    [
+        ("He came. And went.", "He came. And went"),
+        ("Who came, and?", "Who came, and"),
+        ("He came,", "He came,"),
+        ("It cost five dollars.", "It cost $5"),
+        ("", ""),
+    ],
+)
+def test_where_speech_was_cut_no_sentence_ends(told: str, written: str) -> None:
+    words = [word.lower().strip(",.?") for word in told.split()]
+    assert " ".join(filter(None, Formatter(Told(told)).write(words, goes_on=True))) == written
+
+
 def test_without_a_punctuator_there_are_figures_only() -> None:
     assert Formatter().write(["i", "paid", "twenty", "one", "dollars"]) == ["I", "paid", "$21", "", ""]
     assert Formatter().write([]) == []
