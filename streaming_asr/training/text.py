@@ -102,7 +102,7 @@ _TITLES = {
     "Jr": "junior",
     "Sr": "senior",
 }
-# Read so only with a full stop.
+# Read so only with a full stop. Months keep their capital, by which the day behind one is known.
 _STOPPED = {
     "col": "colonel",
     "gen": "general",
@@ -114,13 +114,13 @@ _STOPPED = {
     "gov": "governor",
     "hon": "honorable",
     "mt": "mount",
-    "jan": "january",
-    "feb": "february",
-    "aug": "august",
-    "sept": "september",
-    "oct": "october",
-    "nov": "november",
-    "dec": "december",
+    "jan": "January",
+    "feb": "February",
+    "aug": "August",
+    "sept": "September",
+    "oct": "October",
+    "nov": "November",
+    "dec": "December",
     "vs": "versus",
     "vol": "volume",
     "chap": "chapter",
@@ -136,9 +136,10 @@ _STOPPED = {
     "approx": "approximately",
 }
 _MONTHS = (
-    "January|February|March|April|May|June|July|August|September|October|November|December|"
-    "Jan|Feb|Mar|Apr|Jun|Jul|Aug|Sept|Oct|Nov|Dec"
-)
+    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
+    "December",
+)  # fmt: skip
+_SHORT_MONTHS = ("Jan", "Feb", "Mar", "Apr", "Jun", "Jul", "Aug", "Sept", "Oct", "Nov", "Dec")
 _MONEY = {
     "$": ("dollar", "dollars", "cent", "cents"),
     "£": ("pound", "pounds", "penny", "pence"),
@@ -196,7 +197,10 @@ def _number(match: re.Match[str]) -> str:
 
 
 def _day_of_month(match: re.Match[str]) -> str:
-    return f"{match[1]} {ordinal(int(match[2]))}" if 1 <= int(match[2]) <= 31 else match[0]
+    if not 1 <= int(match[2]) <= 31:
+        return match[0]
+    month = next(month for month in _MONTHS if month.startswith(match[1]))
+    return f"{month} {ordinal(int(match[2]))}"
 
 
 def _regnal(match: re.Match[str]) -> str:
@@ -260,7 +264,10 @@ _NUMBERS: tuple[_Rule, ...] = (
     (re.compile("%"), " percent"),
     (re.compile(r"(\d\d?):(\d\d)\b(?=(\s*[AaPp]\.?[Mm]\b)?)"), _time),
     (re.compile(r"(\d\d{0,2})/(\d{1,3})\b(?!/)"), _fraction),
-    (re.compile(rf"({_MONTHS})\b\.?\s+(\d\d?)\b(?![\d,:.]*\d)"), _day_of_month),
+    (
+        re.compile(rf"({'|'.join((*_MONTHS, *_SHORT_MONTHS))})\b\.?\s+(\d\d?)(?:st|nd|rd|th|d)?\b(?![\d,:.]*\d)"),
+        _day_of_month,
+    ),
     (re.compile(r"(\d\d*(?:,\d{3})*)(\.\d+)?(st|nd|rd|th|d|s)?(?![\da-zA-Z])"), lambda m: f" {_number(m)}"),
     (re.compile(r"\d\d*"), lambda m: f" {cardinal(int(m[0])) if len(m[0]) < 4 else digits(m[0])} "),
 )

@@ -25,6 +25,8 @@ SPOKEN = [
     ("the 1850s and the 90s", "the eighteen fifties and the nineties"),
     ("the 1st, 2nd, 3d and 21st", "the first second third and twenty first"),
     ("July 4, 1776 and Jan. 28th", "july fourth seventeen seventy six and january twenty eighth"),
+    ("Jan. 5 to Mar. 31st; AUG. 1, Sept 2d", "january fifth to march thirty first august first september second"),
+    ("May 5 may 5 Jun. 32 Dec. 1850", "may fifth may five jun thirty two december eighteen fifty"),
     ("at 10:30 a.m. or 7:05 or 12:00", "at ten thirty a m or seven o five or twelve o'clock"),
     ("$5, $1, £2.50 and $3 million", "five dollars one dollar two pounds and fifty pence and three million dollars"),
     ("25% of 3.14, ½ and 3/4", "twenty five percent of three point one four one half and three quarters"),
