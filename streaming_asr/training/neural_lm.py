@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 REPORT_STEPS = 200
 DEV_SENTENCES = 200  # in a batch
+MAX_PIECES = 1 << 15  # a text is kept as pieces of 16 bits with a sign
 
 
 @dataclass(frozen=True)
@@ -61,8 +62,10 @@ class NeuralLMConfig:
 def learn_spelling(words: Sequence[str], counts: Sequence[int], num_pieces: int) -> Spelling:
     """Pieces for ``words`` as often as they occur; each word's last piece says that the word ends.
 
-    :raises InputError: `sentencepiece` is not installed, or the words are too few for so many pieces.
+    :raises InputError: `sentencepiece` is not installed, or the pieces are too many, at all or for the words.
     """
+    if num_pieces > MAX_PIECES:
+        raise InputError(f"num_pieces may be {MAX_PIECES} at most, not {num_pieces}")
     try:
         import sentencepiece
     except ImportError as error:

@@ -171,6 +171,8 @@ def test_what_is_wrong_is_said(folder: Path, monkeypatch: pytest.MonkeyPatch) ->
         train(folder, "lm.safetensors", window=10**6)
     with pytest.raises(InputError, match="pieces"):
         train(folder, "lm.safetensors", num_pieces=5000)
+    with pytest.raises(InputError, match="num_pieces may be 32768 at most, not 32769"):
+        train(folder, "lm.safetensors", num_pieces=32769)
     with pytest.raises(InputError, match=r"config\.json"):
         train(folder, "lm.safetensors", steps="many")
     text = [folder / "text.txt"]
