@@ -191,14 +191,20 @@ class G2P:
                 if len(children) != rows_below or children.sum() != len(unit) or not len(unit):
                     raise ModelError(f"{path}: the {order}-grams do not fit together")
                 key = np.repeat(np.arange(rows_below), children) * num_tokens + unit
+                if unit.max() >= num_tokens or (np.diff(key) <= 0).any():  # as the search in `_score` expects
+                    raise ModelError(f"{path}: the {order}-grams are not in order")
                 log_prob = -_LOG_PROB_STEP * tensors[f"{order}.log_prob"].astype(np.float64)
                 backoff = tensors.get(f"{order}.backoff", np.zeros(len(unit), np.uint8)).astype(np.float64)
                 if len(log_prob) != len(unit) or len(backoff) != len(unit):
                     raise ModelError(f"{path}: the {order}-grams do not fit together")
                 levels.append(G2PLevel(key, log_prob, -_LOG_PROB_STEP * backoff))
                 rows_below = len(unit)
-        except (KeyError, ValueError, IndexError) as error:
+        except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
             raise ModelError(f"{path}: cannot read the pronunciation model: {error}") from error
-        if len(levels[0].key) != num_tokens or any(phone not in PHONE_ID for _, phones in units for phone in phones):
+        if (
+            not levels
+            or len(levels[0].key) != num_tokens
+            or any(phone not in PHONE_ID for _, phones in units for phone in phones)
+        ):
             raise ModelError(f"{path}: its units are not of this version's phones")
         return cls(units, levels)

@@ -139,6 +139,17 @@ def of_fewer_words(held: dict[str, Any]) -> None:
     held.update(length=held["length"][:-1], pieces=held["pieces"][:-1])
 
 
+def described(key: str, value: str) -> Callable[[bytes], bytes]:
+    """A file of tensors that says another thing about them."""
+
+    def rewritten(content: bytes) -> bytes:
+        size = int.from_bytes(content[:8], "little")
+        metadata = json.loads(content[8 : 8 + size])["__metadata__"]
+        return safetensors.numpy.save(safetensors.numpy.load(content), metadata | {key: value})
+
+    return rewritten
+
+
 HUGE_HEADER = (1 << 60).to_bytes(8, "little") + b"{}"
 PICKLE = b"\x80\x04cposix\nsystem\n(S'true'\ntR."
 
@@ -166,12 +177,38 @@ CORRUPTIONS: list[tuple[str, str, Callable[[Path], None]]] = [
     ("punctuation pickled", PUNCTUATION, signed(PUNCTUATION, lambda _: PICKLE)),
     ("punctuation with a huge header", PUNCTUATION, signed(PUNCTUATION, lambda _: HUGE_HEADER)),
     ("punctuation lacks a table", PUNCTUATION, signed(PUNCTUATION, tensors(lambda held: held.pop("out.weight")))),
+    (
+        "punctuation with one scale for all rows",
+        PUNCTUATION,
+        signed(PUNCTUATION, tensors(lambda held: held.update({"out.weight.scale": held["out.weight.scale"][:1]}))),
+    ),
+    (
+        "punctuation with a scale that is infinite",
+        PUNCTUATION,
+        signed(PUNCTUATION, tensors(lambda held: held.update({"out.weight.scale": np.full(6, np.inf, np.float32)}))),
+    ),
+    ("punctuation of fewer words", PUNCTUATION, signed(PUNCTUATION, described("words", "yes no"))),
+    ("punctuation that names a word twice", PUNCTUATION, signed(PUNCTUATION, described("words", "yes no yes"))),
+    ("punctuation of no sizes", PUNCTUATION, signed(PUNCTUATION, described("sizes", "8"))),
     ("pronunciation model pickled", PRONOUNCER, signed(PRONOUNCER, lambda _: PICKLE)),
     ("neural LM pickled", NEURAL_LM, signed(NEURAL_LM, lambda _: PICKLE)),
     ("neural LM with a huge header", NEURAL_LM, signed(NEURAL_LM, lambda _: HUGE_HEADER)),
     ("neural LM lacks a tensor", NEURAL_LM, signed(NEURAL_LM, tensors(lambda held: held.pop("projection.weight")))),
     ("neural LM of fewer words", LEXICON, signed(NEURAL_LM, tensors(of_fewer_words))),
     ("pronunciation model lacks a table", PRONOUNCER, signed(PRONOUNCER, tensors(lambda held: held.pop("1.unit")))),
+    (
+        "pronunciation model out of order",
+        PRONOUNCER,
+        signed(PRONOUNCER, tensors(lambda held: held.update({"1.unit": held["1.unit"][::-1].copy()}))),
+    ),
+    (
+        "pronunciation model with a unit beyond the last",
+        PRONOUNCER,
+        signed(PRONOUNCER, tensors(lambda held: held.update({"1.unit": held["1.unit"] + np.uint16(1)}))),
+    ),
+    ("pronunciation model of fewer units", PRONOUNCER, signed(PRONOUNCER, described("units", '["y Y"]'))),
+    ("pronunciation model of no units", PRONOUNCER, signed(PRONOUNCER, described("units", "[7]"))),
+    ("pronunciation model of no order", PRONOUNCER, signed(PRONOUNCER, described("order", "0"))),
     ("LM of other words", LEXICON, signed(LEXICON, lambda content: content + b"maybe\tM EY B IY\n")),
     ("lexicon of unknown phones", LEXICON, signed(LEXICON, lambda content: content + b"x\tQQ\n")),
     ("lexicon without a tab", LEXICON, signed(LEXICON, lambda content: content + b"x Y EH S\n")),

@@ -130,14 +130,19 @@ class Punctuator:
             words = metadata["words"].split()
             embedding_size, hidden_size, num_layers = json.loads(metadata["sizes"])
             network = PunctuationNetwork(len(words), embedding_size, hidden_size, num_layers)
-            state = {
-                name: torch.from_numpy(table.astype(np.float32) * tensors[f"{name}.scale"][:, None])
-                if table.ndim == 2
-                else torch.from_numpy(table)
-                for name, table in tensors.items()
-                if not name.endswith(".scale")
-            }
+            state: dict[str, Tensor] = {}
+            for name, table in tensors.items():
+                if name.endswith(".scale"):
+                    continue
+                values = table.astype(np.float32)
+                if values.ndim == 2:
+                    values *= tensors[f"{name}.scale"].reshape(len(values), 1)
+                if not np.isfinite(values).all():
+                    raise ValueError(f"{name} is not finite")
+                state[name] = torch.from_numpy(values)
             network.load_state_dict(state, assign=True)
         except (KeyError, ValueError, TypeError, RuntimeError) as error:
             raise ModelError(f"{path}: cannot read the punctuation model: {error}") from error
+        if len(set(words)) != len(words):
+            raise ModelError(f"{path}: the punctuation model names a word twice")
         return cls(words, network.requires_grad_(False))
