@@ -6,6 +6,7 @@ An `AudioSource` is entered, iterated once for blocks of 16-bit little-endian PC
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import shlex
 import threading
@@ -76,6 +77,34 @@ class _Paced:
             pass
 
 
+PCM, EXTENSIBLE = b"\x01\0", b"\xfe\xff"  # formats
+PCM_SUBFORMAT = PCM + bytes.fromhex("0000 0000 1000 8000 00aa 0038 9b71")
+HEAD_BYTES = 60  # to the end of the subformat, where the format comes first
+
+
+class _WavFile(io.BufferedReader):
+    """A WAV file, to be read once from its beginning, in which extensible PCM is plain: `wave` knows no other before
+    Python 3.12.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(io.FileIO(path))
+        head = super().read(HEAD_BYTES)
+        if head[12:16] == b"fmt " and head[20:22] == EXTENSIBLE and head[44:] == PCM_SUBFORMAT:
+            head = head[:20] + PCM + head[22:]
+        self._head = head
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """As much as is there, as `wave` never asks for all."""
+        assert size is not None
+        head, self._head = self._head[:size], self._head[size:]
+        return head + super().read(size - len(head))
+
+    def tell(self) -> int:
+        """Nobody may seek."""
+        raise io.UnsupportedOperation
+
+
 class WavSource(_Paced):
     """A WAV file: 16-bit PCM, mono or stereo, 8 to 48 kHz. `fast`: as fast as it goes, else at the pace of speech."""
 
@@ -83,10 +112,16 @@ class WavSource(_Paced):
         super().__init__(fast)
         self.name = path
         try:
-            self._wave = wave.open(path, "rb")  # noqa: SIM115 - closed by __aexit__, or below
+            self._file = _WavFile(path)  # closed by __aexit__, or below
         except OSError as failure:
             raise UsageError(f"cannot read {path}: {failure.strerror or failure}") from None
+        try:
+            self._wave = wave.open(self._file)  # noqa: SIM115 - of which nothing is to be closed but the file
+        except OSError as failure:
+            self._file.close()
+            raise UsageError(f"cannot read {path}: {failure.strerror or failure}") from None
         except (wave.Error, EOFError) as failure:
+            self._file.close()
             raise UsageError(
                 f"{path} is no 16-bit PCM WAV file ({str(failure) or 'it is too short'}); {_advice(path)}"
             ) from None
@@ -100,14 +135,14 @@ class WavSource(_Paced):
         if not MIN_SAMPLE_RATE <= self.sample_rate <= MAX_SAMPLE_RATE:
             wrong.append(f"{self.sample_rate} Hz")
         if wrong:
-            self._wave.close()
+            self._file.close()
             raise UsageError(f"{path} has {' and '.join(wrong)}; {_advice(path)}")
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
-        self._wave.close()
+        self._file.close()
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         frame_bytes = SAMPLE_BYTES * self.channels

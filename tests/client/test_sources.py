@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
+import threading
 import wave
 from pathlib import Path
 
@@ -43,6 +45,48 @@ def test_a_wav_file_that_was_cut_off_ends_on_a_frame(tmp_path: Path) -> None:
 
     async def body() -> None:
         assert len(b"".join(await everything(WavSource(str(path), fast=True)))) == 999 * 4
+
+    asyncio.run(body())
+
+
+def extensible(path: Path, samples: np.ndarray, subformat: int, bits: int = 16) -> Path:
+    """Writes `samples`, (frames, channels), with the format chunk that recorders of many channels or bits use."""
+    channels, size = samples.shape[1], bits // 8 * samples.shape[1]
+    body = struct.pack("<HHLLHHHHLH", 0xFFFE, channels, 16000, 16000 * size, size, bits, 22, bits, 0, subformat)
+    body += bytes.fromhex("0000 0000 1000 8000 00aa 0038 9b71")
+    chunks = b"fmt " + struct.pack("<L", len(body)) + body
+    chunks += b"data" + struct.pack("<L", samples.nbytes) + samples.tobytes()
+    path.write_bytes(b"RIFF" + struct.pack("<L", 4 + len(chunks)) + b"WAVE" + chunks)
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("frames", [0, 1, 5000])
+@pytest.mark.parametrize("through_a_pipe", [False, True])
+def test_an_extensible_wav_file_of_pcm_comes_whole(
+    tmp_path: Path, channels: int, frames: int, through_a_pipe: bool
+) -> None:
+    samples = np.random.default_rng(frames).integers(-32768, 32767, (frames, channels), dtype=np.int16)
+    path = extensible(tmp_path / "f.wav", samples, 1)
+    pipe = tmp_path / "pipe"
+    if through_a_pipe:
+        os.mkfifo(pipe)
+        threading.Thread(target=lambda: pipe.write_bytes(path.read_bytes()), daemon=True).start()
+
+    async def body() -> None:
+        source = WavSource(str(pipe if through_a_pipe else path), fast=True)
+        assert (source.sample_rate, source.channels) == (16000, channels)
+        assert b"".join(await everything(source)) == samples.tobytes()
+
+    asyncio.run(body())
+
+
+def test_an_extensible_wav_file_of_anything_else_is_refused_with_advice(tmp_path: Path) -> None:
+    async def body() -> None:
+        with pytest.raises(UsageError, match=r"is no 16-bit PCM WAV file .*ffmpeg -i"):
+            WavSource(str(extensible(tmp_path / "float.wav", np.zeros((9, 1), np.float32), 3, 32)))
+        with pytest.raises(UsageError, match=r"has 32 bits a sample; .*ffmpeg -i"):
+            WavSource(str(extensible(tmp_path / "long.wav", np.zeros((9, 1), np.int32), 1, 32)))
 
     asyncio.run(body())
 
