@@ -244,7 +244,12 @@ class WorkerProcess:
         return self._num_abandoned
 
     def start(self) -> None:
-        """Forks the child; events will be delivered on the running event loop. Raises `OSError` if it cannot."""
+        """Forks the child, unless a stream was opened before; events will be delivered on the running event loop.
+
+        Raises `OSError` if it cannot.
+        """
+        if self._channel is not None:
+            return
         ours, its = socket.socketpair()
         try:
             pid = os.fork()
@@ -280,7 +285,7 @@ class WorkerProcess:
         await asyncio.gather(*late)
 
     def open(self, options: StreamOptions, callbacks: Callbacks) -> RemoteHandle:
-        """A new stream; for the first after the child has ended, another one is forked, which `supervise` tells."""
+        """A new stream. Where there is no child, as it has just ended, one is forked, which `supervise` tells."""
         number = next(self._numbers)
         handle = RemoteHandle(self, number, callbacks)
         if self._channel is None:

@@ -361,6 +361,23 @@ def test_who_opens_a_stream_where_a_process_has_just_ended_waits_for_no_look_at_
     run(test)
 
 
+def test_a_stream_that_is_opened_before_the_start_is_served_and_its_process_the_only_one() -> None:
+    async def test() -> None:
+        engine = Engine(ForkedRecognizer())
+        early = Listener(engine)
+        before = pid_of(engine._workers[0])
+        engine.start()
+        assert pid_of(engine._workers[0]) == before
+        early.handle.push(samples(word(1)))
+        early.handle.flush("stop")
+        assert await early.stopped() == [("w1", "stop")]
+        await engine.stop()
+        with pytest.raises(ProcessLookupError):
+            os.kill(before, 0)
+
+    run(test)
+
+
 def test_streams_hear_that_they_are_lost_also_when_no_process_can_be_forked(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_more() -> int:
         raise BlockingIOError("no more processes")
