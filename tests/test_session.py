@@ -429,6 +429,118 @@ def test_a_session_that_is_not_saved_or_that_the_server_ends_fails_with_its_stre
     assert refusal(session.break_off()) == ("internal", 1011)
 
 
+class Hearing:
+    """A stream whose finals say from which sample to which they are."""
+
+    def __init__(self, options: StreamOptions) -> None:
+        self.settled = self.pushed = options.first_sample
+        self.utterance = options.first_utterance
+        self.flushes: list[tuple[Reason, int]] = []
+
+    def say(self) -> list[Event]:
+        reason, until = self.flushes.pop(0) if self.flushes else ("endpoint", self.pushed)
+        said = final(reason, f"{self.settled}-{until}", self.utterance)
+        self.settled = until
+        self.utterance += 1
+        return [messages.Checkpoint(until), said]
+
+
+class Client:
+    """Sends its script, drives its session as a server does, and comes back as long as it is told that it may."""
+
+    def __init__(self, script: list[int]) -> None:
+        """``script``: so many samples, or a finalize where it is 0; a stop follows."""
+        self.script = script
+        self.at = self.samples_to_skip = self.requests_to_skip = 0
+        self.session = resumable()
+        self.stream: Hearing | None = Hearing(StreamOptions(checkpoints=True))
+        self.is_connected, self.is_closing = True, False
+        self.told: list[str] = []
+        self.code: int | None = None  # with which all ended
+
+    def take(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Open(options):
+                    self.stream = Hearing(options)
+                case Push(pushed) if self.stream:
+                    self.stream.pushed += len(pushed)
+                case Flush(reason) if self.stream:
+                    self.stream.flushes.append((reason, self.stream.pushed))
+                case Send(messages.Ready() as ready):
+                    self.samples_to_skip, self.requests_to_skip = ready.received_samples, ready.received_requests
+                case Send(Final() as said):
+                    assert said.utterance == len(self.told)
+                    self.told.append(said.text)
+                case Close(1012):
+                    self.is_closing = True  # of which the client hears later
+                case Close(code):
+                    self.code = code
+
+    def send(self) -> None:
+        if not self.is_connected or self.at > len(self.script):
+            return
+        num_samples = self.script[self.at] if self.at < len(self.script) else 0
+        kind = "finalize" if self.at < len(self.script) else "stop"
+        self.at += 1
+        if num_samples:
+            skipped = min(num_samples, self.samples_to_skip)
+            self.samples_to_skip -= skipped
+            self.take(self.session.receive_bytes(bytes(2 * (num_samples - skipped))))
+        elif self.requests_to_skip:
+            self.requests_to_skip -= 1
+        else:
+            self.take(self.session.receive_text(f'{{"type": "{kind}"}}'))
+
+    def hear(self) -> None:
+        if self.stream:
+            self.take(self.session.receive_events(self.stream.say()))
+
+    def drop(self) -> None:
+        if self.is_connected and self.code is None:
+            self.is_connected = self.is_closing = False
+            self.session.suspend()
+
+    def break_off(self) -> None:
+        if self.stream and self.session.state is not State.CLOSED:
+            self.stream = None
+            self.take(self.session.break_off())
+
+    def come_back(self) -> None:
+        if self.is_closing:
+            self.drop()
+        if not self.is_connected:
+            self.is_connected = True
+            self.at = 0
+            self.take(self.session.resume(len(self.told)))
+
+
+HAPPENINGS = [*["send"] * 4, "hear", "drop", "break_off", "come_back"]
+
+
+@settings(deadline=None, max_examples=500)
+@given(st.lists(st.sampled_from([0, 1, 100, 900]), max_size=5), st.lists(st.sampled_from(HAPPENINGS), max_size=40))
+def test_whatever_breaks_and_whenever_each_sample_is_told_once(script: list[int], happens: list[str]) -> None:
+    client = Client(script)
+    for what in happens:
+        if client.code is None:
+            getattr(client, what)()
+    for _ in range(100):
+        if client.code is not None:
+            break
+        client.come_back()
+        client.send()
+        if client.at > len(script):
+            client.hear()
+    if client.code == 1011:
+        assert happens.count("break_off") > 1
+        return
+    assert client.code == 1000
+    edges = [tuple(map(int, told.split("-"))) for told in client.told]
+    assert [start for start, _ in edges] == [0, *(end for _, end in edges[:-1])]
+    assert edges[-1][1] == sum(script)
+
+
 @pytest.mark.parametrize("rate", [8000, 44100, 48000])
 @pytest.mark.parametrize("num_frames", [48100, 48099, 48001])
 def test_a_finalize_is_acknowledged_with_all_audio_before_it(rate: int, num_frames: int) -> None:
