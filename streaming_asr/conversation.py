@@ -23,7 +23,7 @@ from websockets.http11 import Request
 from . import messages
 from .engine import Engine, StreamHandle
 from .errors import ClientError
-from .gate import Gate
+from .gate import Gate, Visitor
 from .journal import Journal
 from .limits import BURST_AUDIO_SECONDS, BURST_MESSAGE_SECONDS, MIN_WAIT_SECONDS, Budget, Limits
 from .logs import session_logger
@@ -107,9 +107,9 @@ class Conversation:
         return self._connection
 
     @property
-    def owner(self) -> str:
-        """Whose it is: see `Visitor`."""
-        return self._connection.visitor.owner
+    def visitor(self) -> Visitor:
+        """Whose it is."""
+        return self._connection.visitor
 
     @property
     def may_be_lost(self) -> bool:

@@ -225,7 +225,7 @@ class Server:
 
     def _expire_beyond_limits(self) -> None:
         begun = [each for each in self._conversations if not each.is_waiting_for_start]  # others may want one back
-        self._waiting.expire_beyond_limits(self._gate, [each.connection.visitor for each in begun])
+        self._waiting.expire_beyond_limits(self._gate, [each.visitor for each in begun])
 
     async def _claim(self, resume: messages.Resume, newcomer: Conversation) -> Conversation | None:
         """The session that a client wants back, also from a connection of which only the client knows that it broke."""

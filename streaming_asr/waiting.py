@@ -36,8 +36,9 @@ class Waiting:
         """Lets a session wait."""
         self._suspended[conversation.session_id] = conversation
         if len(self._suspended) > MAX_SUSPENDED:
-            owners = Counter(each.owner for each in self._suspended.values())
-            self._expire([max(self._suspended.values(), key=lambda each: owners[each.owner])])  # waited longest of them
+            owners = Counter(each.visitor.owner for each in self._suspended.values())
+            longest = max(self._suspended.values(), key=lambda each: owners[each.visitor.owner])  # of who has most
+            self._expire([longest])
 
     def suspended(self, session_id: str) -> Conversation | None:
         """Who waits here under this name."""
@@ -61,7 +62,7 @@ class Waiting:
     def expire_beyond_limits(self, gate: Gate, active: Sequence[Visitor]) -> None:
         """Ends those that are too many beside their owners' active sessions: who waited longest gives way."""
         waiting = list(reversed(self._suspended.values()))
-        beyond = gate.too_many([*active, *(each.connection.visitor for each in waiting)])
+        beyond = gate.too_many([*active, *(each.visitor for each in waiting)])
         self._expire([each for each, is_beyond in zip(waiting, beyond[len(active) :], strict=True) if is_beyond])
 
     def expire_saved(self) -> None:
