@@ -14,13 +14,13 @@ PART_SUFFIX = ".part"  # of what is being written, beside the file; who is kille
 
 @contextlib.contextmanager
 def replacing(path: Path, mode: int = 0o666, *, is_synced: bool = False) -> Iterator[BinaryIO]:
-    """A file to be written, which then takes the place of ``path``; if anything is raised, that stays as it was.
+    """A file to be written, which then takes the place of ``path``; if what is written raises, that stays as it was.
 
     Several may write at once: the last one to end wins.
 
     :param mode: of the new file, less the umask, whatever the old one's was.
-    :param is_synced: whether it is to be on disk before it takes its place, so that it outlives a loss of power.
-    :raises OSError: it cannot be written, or cannot take its place. No part is left.
+    :param is_synced: whether it is to be on disk, and in its place, before this returns: it outlives a loss of power.
+    :raises OSError: it cannot be written or synced, or cannot take its place. No part is left.
     """
     part = path.with_name(f"{path.name}.{secrets.token_hex(8)}{PART_SUFFIX}")
     try:
@@ -30,7 +30,17 @@ def replacing(path: Path, mode: int = 0o666, *, is_synced: bool = False) -> Iter
                 file.flush()
                 os.fsync(file.fileno())
         os.replace(part, path)
+        if is_synced:
+            _sync_names(path.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+def _sync_names(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -58,6 +58,19 @@ def test_a_disk_that_is_full_at_the_last_byte_is_told(path: Path, monkeypatch: p
     assert os.listdir(path.parent) == []
 
 
+def test_what_is_synced_is_on_disk_before_it_takes_its_place_and_in_its_place_at_the_end(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[int, bool]] = []
+    monkeypatch.setattr("os.fsync", lambda file: synced.append((os.fstat(file).st_ino, path.exists())))
+    with replacing(path) as file:
+        file.write(b"not synced")
+    path.unlink()
+    with replacing(path, is_synced=True) as file:
+        file.write(b"synced")
+    assert synced == [(path.stat().st_ino, False), (path.parent.stat().st_ino, True)]
+
+
 def test_several_may_write_at_once(path: Path) -> None:
     with replacing(path) as one, replacing(path) as other:
         one.write(b"one")
@@ -76,19 +89,3 @@ def test_the_mode_is_the_new_ones_from_its_first_byte(path: Path) -> None:
             assert stat.S_IMODE(path.stat().st_mode) == expected
     finally:
         os.umask(before)
-
-
-@pytest.mark.parametrize("is_synced", [False, True])
-def test_what_is_to_outlive_a_loss_of_power_is_on_disk_before_it_takes_its_place(
-    is_synced: bool, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    synced: list[int] = []
-
-    def sync(file: int) -> None:
-        assert not path.exists()
-        synced.append(os.fstat(file).st_size)
-
-    monkeypatch.setattr("os.fsync", sync)
-    with replacing(path, is_synced=is_synced) as file:
-        file.write(b"new")
-    assert synced == [3] * is_synced
