@@ -270,12 +270,11 @@ def _serve(options: argparse.Namespace) -> int:
     from .manifest import SHIPPED_MODEL
     from .server import run_server
 
+    limits = settings.read_fields(options, Limits)
+    server_options = settings.read_fields(options, ServerOptions, limits=limits)
     compile_apart(options.model or SHIPPED_MODEL, options.device, options.precision)
     return run_server(
-        lambda: _load(options),
-        settings.read_fields(options, ServerOptions, limits=settings.read_fields(options, Limits)),
-        log_level=options.log_level,
-        log_format=options.log_format,
+        lambda: _load(options), server_options, log_level=options.log_level, log_format=options.log_format
     )
 
 
