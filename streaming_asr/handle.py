@@ -170,7 +170,7 @@ class Handle:
             return
         try:
             self._callbacks.reached()
-        except Exception as error:
+        except Exception as error:  # of any protocol: its session would wait for what it asked for, and never end
             log_failure(logger, "answering a marker", error)
             self.on_failure()
 
