@@ -101,17 +101,17 @@ class Gate:
 
     def too_many(self, visitors: Iterable[Visitor]) -> list[bool]:
         """Of sessions by whose they are: whether each is more than the limits allow beside those before it."""
-        of_keys: Counter[str] = Counter()
+        of_owners: Counter[str] = Counter()
         of_networks: Counter[str] = Counter()
         beyond = []
         for visitor in visitors:
-            key, most = visitor.key, self._max_sessions_per_address
-            is_beyond = most is not None and of_networks[visitor.network] >= most
-            if key is not None and key.max_sessions is not None:
-                is_beyond = is_beyond or of_keys[key.sha256] >= key.max_sessions
+            limits = [(of_networks[visitor.network], self._max_sessions_per_address)]
+            if visitor.key is not None:
+                limits.append((of_owners[visitor.owner], visitor.key.max_sessions))
+            is_beyond = any(most is not None and held >= most for held, most in limits)
             if not is_beyond:
                 of_networks[visitor.network] += 1
-                of_keys[visitor.owner] += 1
+                of_owners[visitor.owner] += 1
             beyond.append(is_beyond)
         return beyond
 
