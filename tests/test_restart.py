@@ -17,6 +17,7 @@ from fakes import BROKEN, FakeRecognizer, word
 from streaming_asr_client import Final, connect
 from test_resume import AUDIO, PACKET, SPOKEN, START, finish, resume
 from test_server import Message, client, eventually, receive, receive_all, receive_until, run, serving
+from websockets.asyncio.client import ClientConnection
 
 from streaming_asr.conversation import Conversation
 from streaming_asr.errors import InputError
@@ -38,14 +39,20 @@ def permissions(path: Path) -> int:
 async def talk(server: Server, num_packets: int) -> tuple[Message, list[Message]]:
     """Opens a session and sends so much; ``ready``, and the finals of what was settled."""
     async with client(server) as connection:
-        await connection.send(START)
-        ready = await receive(connection)
-        finals: list[Message] = []
-        for at in range(0, num_packets * PACKET, PACKET):
-            await connection.send(AUDIO[at : at + PACKET])
-        if num_packets * PACKET > 2 * 3 * 1280:
-            finals = (await receive_until(connection, "final"))[-1:]
+        begun = await begin(connection, num_packets)
         connection.transport.abort()
+    return begun
+
+
+async def begin(connection: ClientConnection, num_packets: int) -> tuple[Message, list[Message]]:
+    """The same, on a connection that stays."""
+    await connection.send(START)
+    ready = await receive(connection)
+    finals: list[Message] = []
+    for at in range(0, num_packets * PACKET, PACKET):
+        await connection.send(AUDIO[at : at + PACKET])
+    if num_packets * PACKET > 2 * 3 * 1280:
+        finals = (await receive_until(connection, "final"))[-1:]
     return ready, finals
 
 
@@ -122,6 +129,10 @@ def test_the_client_goes_on_by_itself_with_a_server_that_comes_back(tmp_path: Pa
     run(test)
 
 
+# Elsewhere workers are threads, which nobody can kill.
+needs_fork = pytest.mark.skipif(not can_fork(), reason="no processes are forked here")
+
+
 class ForkedRecognizer(FakeRecognizer):
     can_fork = True
 
@@ -132,20 +143,14 @@ def kill_worker(server: Server) -> None:
     os.kill(worker._pid, signal.SIGKILL)
 
 
-@pytest.mark.skipif(not can_fork(), reason="no processes are forked here")
+@needs_fork
 @pytest.mark.parametrize("is_connected", [True, False])
 def test_a_worker_that_is_killed_anywhere_in_a_session_loses_and_repeats_nothing(
     is_connected: bool, tmp_path: Path
 ) -> None:
     async def kill(server: Server, num_packets: int) -> None:
         async with client(server) as connection:
-            await connection.send(START)
-            ready = await receive(connection)
-            finals: list[Message] = []
-            for at in range(0, num_packets * PACKET, PACKET):
-                await connection.send(AUDIO[at : at + PACKET])
-            if num_packets * PACKET > 2 * 3 * 1280:
-                finals = (await receive_until(connection, "final"))[-1:]
+            ready, finals = await begin(connection, num_packets)
             if is_connected:
                 kill_worker(server)
                 received, code, _ = await receive_all(connection)
@@ -169,7 +174,7 @@ def test_a_worker_that_is_killed_anywhere_in_a_session_loses_and_repeats_nothing
     run(test)
 
 
-@pytest.mark.skipif(not can_fork(), reason="no processes are forked here")
+@needs_fork
 def test_the_client_goes_on_by_itself_when_a_worker_is_killed(tmp_path: Path) -> None:
     async def test() -> None:
         notices: list[str] = []

@@ -3,12 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
 
 CHORDS = {"ah": (300.0, 900.0), "iy": (500.0, 2500.0), "s": (3500.0, 5500.0)}
 LEXICON = "".join(f"{word}\t{word.upper()}\n" for word in CHORDS)
+
+SETTINGS: dict[str, Any] = {
+    "model": {"num_layers": 1, "hidden_size": 32},
+    "epochs": 24,
+    "batch_seconds": 8.0,
+    "learning_rate": 0.01,
+    "warmup_steps": 5,
+    "ctc_epochs": 16,
+    "dropout": 0.0,
+    "average_decay": 0.9,
+    "augmentation": {
+        "tempo": 0.05,
+        "warp": 0.0,
+        "gain": 0.2,
+        "tilt": 0.0,
+        "frequency_masks": 0,
+        "time_mask_share": 0.0,
+    },
+}  # of a network that learns it in so few steps
 
 
 def write_corpus(folder: Path, num_recordings: int, seed: int = 0) -> None:

@@ -15,21 +15,10 @@ from streaming_asr.evaluate import count_word_errors, stream_recordings
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import find_recordings
 
-from .corpus import CHORDS, write_corpus
+from .corpus import CHORDS, SETTINGS, write_corpus
 
 pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
-ACOUSTIC = {
-    "model": {"num_layers": 1, "hidden_size": 32},
-    "epochs": 24,
-    "batch_seconds": 8.0,
-    "learning_rate": 0.01,
-    "warmup_steps": 5,
-    "ctc_epochs": 16,
-    "dropout": 0.0,
-    "average_decay": 0.9,
-    "augmentation": {"warp": 0.0, "gain": 0.2, "tilt": 0.0, "frequency_masks": 0, "time_mask_share": 0.0},
-}
 NEURAL_LM = {"num_pieces": 12, "embedding_size": 8, "hidden_size": 8, "window": 4, "batch_windows": 8, "steps": 20}
 
 
@@ -48,7 +37,7 @@ def test_a_folder_of_recordings_becomes_a_model_that_serves(tmp_path: Path) -> N
     write_corpus(tmp_path / "dev", 8, seed=1)
     (tmp_path / "text.txt").write_text("".join(f"{' '.join(words)}\n" for words in product(CHORDS, repeat=4)))
     (tmp_path / "words.dict").write_text("".join(f"{word} {word.upper()}{1 - (word == 's')}\n" for word in CHORDS))
-    for name, settings in (("acoustic", ACOUSTIC), ("neural-lm", NEURAL_LM)):
+    for name, settings in (("acoustic", SETTINGS), ("neural-lm", NEURAL_LM)):
         (tmp_path / f"{name}.json").write_text(json.dumps(settings))
     variables = [
         f"RECORDINGS={tmp_path}/train", f"DEV={tmp_path}/dev", f"TEXT={tmp_path}/text.txt",

@@ -30,28 +30,10 @@ from streaming_asr.training.export import export_model
 from streaming_asr.training.runs import read_settings
 from streaming_asr.training.train import Plan, TrainConfig, Trainer, train
 
-from .corpus import CHORDS, LEXICON, write_corpus
+from .corpus import CHORDS, LEXICON, SETTINGS, write_corpus
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 pytestmark = pytest.mark.timeout(300)
-SETTINGS = {
-    "model": {"num_layers": 1, "hidden_size": 32},
-    "epochs": 24,
-    "batch_seconds": 8.0,
-    "learning_rate": 0.01,
-    "warmup_steps": 5,
-    "ctc_epochs": 16,
-    "dropout": 0.0,
-    "average_decay": 0.9,
-    "augmentation": {
-        "tempo": 0.05,
-        "warp": 0.0,
-        "gain": 0.2,
-        "tilt": 0.0,
-        "frequency_masks": 0,
-        "time_mask_share": 0.0,
-    },
-}
 
 
 @pytest.fixture(scope="module")
