@@ -69,7 +69,7 @@ NEURAL_LM :=
 
 model: $(MODEL)/config.json
 
-$(PARTS)/transcripts.txt $(PARTS)/held-out.txt: $(VENV)/.installed
+$(PARTS)/transcripts.txt $(PARTS)/held-out.txt &: | $(VENV)/.installed
 	@if [ -z "$(RECORDINGS)" ] || [ -z "$(DEV)" ] || [ -z "$(TEXT)" ] || [ -z "$(PRONUNCIATIONS)" ]; then \
 	  echo "make model needs RECORDINGS=DIR DEV=DIR TEXT='FILE…' PRONUNCIATIONS=FILE; see docs/training.md" >&2; exit 2; fi
 	@mkdir -p $(PARTS)
