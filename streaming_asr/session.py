@@ -119,7 +119,8 @@ class State(enum.Enum):
     OPENING = "waiting for start"
     STREAMING = "streaming"
     STOPPING = "stopping"  # the client ended its audio; the last final is awaited
-    DRAINING = "being ended by the server"  # the same, but the client may not know: what it sends is ignored
+    RESTOPPING = "stopping, its client back"  # who may send again what came before the stop: it is ignored
+    DRAINING = "being ended by the server"  # of which the client may not know: what it sends is ignored
     BROKEN_OFF = "broken off"  # to go on from what was saved when its client resumes it; until then all is ignored
     CLOSED = "closed"
 
@@ -160,10 +161,21 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.STOPPING, Input.EVENT): State.STOPPING,
     (State.STOPPING, Input.LAST_FINAL): State.CLOSED,
     (State.STOPPING, Input.BREAK): State.BROKEN_OFF,
-    (State.STOPPING, Input.RESUME): State.DRAINING,  # half a sample, and the stop behind it, come again
+    (State.STOPPING, Input.RESUME): State.RESTOPPING,  # half a sample, and the stop behind it, come again
     (State.STOPPING, Input.END): State.DRAINING,
     (State.STOPPING, Input.FAIL): State.CLOSED,
     (State.STOPPING, Input.LOST): State.CLOSED,
+    (State.RESTOPPING, Input.AUDIO): State.RESTOPPING,
+    (State.RESTOPPING, Input.FINALIZE): State.RESTOPPING,
+    (State.RESTOPPING, Input.KEEPALIVE): State.RESTOPPING,
+    (State.RESTOPPING, Input.STOP): State.RESTOPPING,
+    (State.RESTOPPING, Input.EVENT): State.RESTOPPING,
+    (State.RESTOPPING, Input.LAST_FINAL): State.CLOSED,
+    (State.RESTOPPING, Input.BREAK): State.BROKEN_OFF,
+    (State.RESTOPPING, Input.RESUME): State.RESTOPPING,
+    (State.RESTOPPING, Input.END): State.DRAINING,
+    (State.RESTOPPING, Input.FAIL): State.CLOSED,
+    (State.RESTOPPING, Input.LOST): State.CLOSED,
     (State.DRAINING, Input.AUDIO): State.DRAINING,
     (State.DRAINING, Input.FINALIZE): State.DRAINING,
     (State.DRAINING, Input.KEEPALIVE): State.DRAINING,
@@ -179,6 +191,8 @@ TRANSITIONS: dict[tuple[State, Input], State] = {
     (State.BROKEN_OFF, Input.FAIL): State.CLOSED,
     (State.BROKEN_OFF, Input.LOST): State.CLOSED,
 }
+
+_DEAF = (State.RESTOPPING, State.DRAINING)  # to what the client sends
 
 _INPUT_OF: dict[type[messages.ClientMessage], Input] = {
     messages.Start: Input.START,
@@ -364,7 +378,7 @@ class Session:
     @_refusing
     def receive_text(self, text: str) -> list[Action]:
         """A text frame of the native protocol."""
-        if self.state is State.DRAINING:
+        if self.state in _DEAF:
             return []
         if len(text) > self.limits.max_frame_bytes:
             raise self._too_big()
@@ -387,7 +401,7 @@ class Session:
                 return []
         self._advance(Input.AUDIO)
         self.keep_alive()
-        if self.state is State.DRAINING:
+        if self.state in _DEAF:
             return []
         if len(data) > self.limits.max_frame_bytes:
             raise self._too_big()
@@ -511,7 +525,8 @@ class Session:
 
     def announce_end(self, seconds: float) -> list[Action]:
         """The server will call `go_away` in so many seconds."""
-        return [Send(messages.GoingAway(seconds))] if self.state in (State.STREAMING, State.STOPPING) else []
+        is_told = self.state in (State.STREAMING, State.STOPPING, State.RESTOPPING)
+        return [Send(messages.GoingAway(seconds))] if is_told else []
 
     def go_away(self, is_kept: bool = True) -> list[Action]:
         """Ends the session from the server's side: what was said is settled, then 1001.
@@ -567,7 +582,7 @@ class Session:
             return []
         self._advance(_INPUT_OF[type(message)])
         self.keep_alive()
-        if self.state is State.DRAINING:
+        if self.state in _DEAF:
             return []
         match message:
             case messages.Start():

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from streaming_asr import messages
@@ -518,6 +518,7 @@ class Client:
 HAPPENINGS = [*["send"] * 4, "hear", "drop", "break_off", "come_back"]
 
 
+@example(script=[], happens=["send", "drop", "come_back", "break_off"])  # stopped, and back before its last final
 @settings(deadline=None, max_examples=500)
 @given(st.lists(st.sampled_from([0, 1, 100, 900]), max_size=5), st.lists(st.sampled_from(HAPPENINGS), max_size=40))
 def test_whatever_breaks_and_whenever_each_sample_is_told_once(script: list[int], happens: list[str]) -> None:
