@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import time
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -12,6 +14,9 @@ import torch
 from ..errors import InputError
 
 Settings = TypeVar("Settings")
+
+PROBE_SIZE, PROBE_ROUNDS = 512, 5  # of the products by which bfloat16 is tried
+LEAST_GAIN = 1.2  # times as fast it must be
 
 
 def read_settings(path: Path | None, kind: type[Settings]) -> Settings:
@@ -65,6 +70,20 @@ def learning_rate(schedule: Schedule, step: int, progress: float) -> float:
 
 
 def bfloat16_where_fast(device: str) -> torch.autocast:
-    """Matrix products in bfloat16 on GPUs, and on processors that have it; else it is slower than float32, or fails."""
-    has_bf16 = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda" or bool(has_bf16))
+    """Matrix products in bfloat16 on GPUs, and on processors that are faster so; others are slower, or fail."""
+    return torch.autocast(device, torch.bfloat16, enabled=device == "cuda" or _is_bfloat16_faster())
+
+
+@functools.cache
+def _is_bfloat16_faster() -> bool:
+    """By a product of its own in either: with AVX-512 alone some processors take twice as long as in float32."""
+    if not (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()):
+        return False
+    factors = [torch.ones(PROBE_SIZE, PROBE_SIZE, dtype=dtype) for dtype in (torch.float32, torch.bfloat16)]
+    seconds = [math.inf, math.inf]
+    for _ in range(PROBE_ROUNDS):
+        for index, factor in enumerate(factors):
+            began = time.perf_counter()
+            torch.mm(factor, factor)
+            seconds[index] = min(seconds[index], time.perf_counter() - began)
+    return seconds[1] * LEAST_GAIN < seconds[0]

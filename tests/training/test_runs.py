@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import pytest
+import torch
 
 from streaming_asr.errors import InputError
+from streaming_asr.training import runs
 from streaming_asr.training.neural_lm import NeuralLMConfig
-from streaming_asr.training.runs import learning_rate, read_settings
+from streaming_asr.training.runs import bfloat16_where_fast, learning_rate, read_settings
 from streaming_asr.training.train import TrainConfig
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -41,3 +44,19 @@ def test_the_learning_rate_goes_up_in_a_line_and_down_as_a_cosine() -> None:
     assert learning_rate(schedule, 50, 0.5) == pytest.approx(0.6)
     assert learning_rate(schedule, 100, 1.0) == pytest.approx(0.2)
     assert learning_rate(schedule, 101, 1.01) == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    ("is_supported", "seconds", "is_used"), [(True, 0.4, True), (True, 0.9, False), (False, 0.4, False)]
+)
+def test_a_processor_computes_in_bfloat16_where_that_is_faster(
+    is_supported: bool, seconds: float, is_used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: is_supported)
+    clock = itertools.accumulate(itertools.cycle([0.0, 1.0, 0.0, seconds]))  # of a product in float32, and in bfloat16
+    monkeypatch.setattr(runs.time, "perf_counter", lambda: next(clock))
+    runs._is_bfloat16_faster.cache_clear()
+    with bfloat16_where_fast("cpu"):
+        assert torch.is_autocast_enabled("cpu") == is_used
+    runs._is_bfloat16_faster.cache_clear()
