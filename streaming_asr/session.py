@@ -30,9 +30,8 @@ from .hotwords import MAX_HOTWORD_CHARACTERS, MAX_HOTWORDS
 from .limits import Limits
 from .messages import Checkpoint, Event, Final, Reason, ServerMessage, StreamOptions
 
-ACK_SECONDS = 0.5  # of audio from one `Ack` to the next
 MAX_KEPT_FINALS = 256  # of a session that can be resumed, in case its client did not get them
-MAX_SAVED_FINALS = 32  # the same, on disk, where each final writes them all
+MAX_SAVED_FINALS = 32  # the same, in a `Snapshot`, which each final makes anew
 
 
 # --- what a session tells its driver to do -------------------------------------------------------------------
@@ -67,7 +66,10 @@ class Send:
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What another process needs to go on with a session. Its client need not send again what is settled in here."""
+    """What it takes to go on with a session on another recognizer stream, in another process, too.
+
+    Its client need not send again what is settled in here.
+    """
 
     session_id: str
     token_sha256: str
@@ -270,8 +272,8 @@ class Session:
     ) -> None:
         """``token``: with which the session can be resumed, should its client ask for that; empty: not at all.
 
-        ``saves``: whether it can be resumed in another process. It then acknowledges what is settled and saved, and a
-        client that is back sends again what it has received and not saved, which is passed over.
+        It then acknowledges what is settled; the rest comes again from a client that is back, and is passed over as far
+        as it had come. ``saves``: whether it can be resumed in another process, so that what is settled is saved first.
         """
         self.session_id = session_id
         self._token = token
@@ -289,7 +291,6 @@ class Session:
         self._finals: deque[Final] | None = None  # that its client may lack; None: the session cannot be resumed
         self._num_finals = 0
         self._num_requests = 0
-        self._acknowledged = 0, 0  # frames and requests
         self._farewell: list[Action] = []  # of a session that can be resumed, once it has ended
         self._saves = saves
         self._start_message = messages.Start()
@@ -297,11 +298,11 @@ class Session:
         self._context = b""
         self._num_answered = 0  # requests whose final is there
         self._done: messages.Done | None = None
-        self._saved: Snapshot | None = None
-        self._is_unsaved = True
+        self._snapshot: Snapshot | None = None  # the last, which its client knows of; of one that can be resumed
+        self._is_snapshot_old = True
         self._broke_at: Snapshot | None = None  # from which it went on when the recognizer had lost its stream
-        self._reopening: list[Action] = []  # of a session that goes on from what was saved
-        self._bytes_to_skip = self._requests_to_skip = 0  # received and not saved, which come again
+        self._reopening: list[Action] = []  # of a session that goes on from its snapshot
+        self._bytes_to_skip = self._requests_to_skip = 0  # received and not settled, which come again
 
     @classmethod
     def restored(
@@ -313,7 +314,7 @@ class Session:
         """
         session = cls(snapshot.session_id, model, limits, clock, token, saves=True)
         check_start(snapshot.start, model)
-        session._is_unsaved = False
+        session._is_snapshot_old = False
         session._go_back_to(snapshot)
         return session
 
@@ -327,7 +328,7 @@ class Session:
         self._num_requests = self._num_answered = snapshot.requests
         self._num_finals, self.utterances = snapshot.num_finals, snapshot.utterances
         self._finals = deque(snapshot.finals, maxlen=MAX_KEPT_FINALS)
-        self._saved, self._done = snapshot, snapshot.done
+        self._snapshot, self._done = snapshot, snapshot.done
         self.error = self._ending = self._ending_error = None
         self._is_connected = False
         if snapshot.done:
@@ -406,7 +407,7 @@ class Session:
         if len(data) > self.limits.max_frame_bytes:
             raise self._too_big()
         assert self._decoder is not None
-        return [*_push(self._decoder.accept(data)), *self._acknowledge(ACK_SECONDS)]
+        return _push(self._decoder.accept(data))
 
     def connection_lost(self) -> list[Action]:
         """The connection is gone for good; the driver gives the stream back."""
@@ -419,7 +420,7 @@ class Session:
     @property
     def is_saved(self) -> bool:
         """Whether another process could go on with it."""
-        return self._saved is not None
+        return self._saves and self._snapshot is not None
 
     @property
     def is_resumable(self) -> bool:
@@ -433,7 +434,7 @@ class Session:
     def suspend(self) -> None:
         """The connection is gone, its client may come back: events go on to be received, actions wait for `resume`."""
         self._is_connected = False
-        self._is_unsaved = True  # what was to be saved last may have gone with the connection
+        self._is_snapshot_old = True  # what was to be saved last may have gone with the connection
         if isinstance(self._decoder, AudioDecoder):
             self._decoder.drop_pending()
 
@@ -452,7 +453,7 @@ class Session:
             self._advance(Input.RESUME)
         missing = [Send(final) for final in self._finals if final.utterance >= utterance]
         reopening, self._reopening = self._reopening, []
-        return [*reopening, *self._save(), Send(self._ready()), *missing, *self._farewell]
+        return [*reopening, *self._take_snapshot(), Send(self._ready()), *missing, *self._farewell]
 
     # --- from the recognizer ---
 
@@ -466,7 +467,7 @@ class Session:
                 if isinstance(self._decoder, AudioDecoder):
                     self._settled_frames = self._decoder.frames_until(event.samples)
                     self._context = event.context
-                    self._is_unsaved = True
+                    self._is_snapshot_old = True
                 continue
             if isinstance(event, Final):
                 self.utterances += bool(event.text)
@@ -475,10 +476,10 @@ class Session:
                 self._num_answered += event.reason != "endpoint" and self._num_answered < self._num_requests
                 if self._finals is not None:
                     self._finals.append(event)
-                self._is_unsaved = True
+                self._is_snapshot_old = True
                 if event.reason == "stop" and self._ending_error is None:
                     self._done = messages.Done(round(self.audio_seconds, 3), self.utterances)
-                actions += self._save_and_acknowledge()
+                actions += self._acknowledge()
             actions.append(Send(event))
             if not isinstance(event, Final) or event.reason != "stop":
                 self._advance(Input.EVENT)
@@ -489,7 +490,7 @@ class Session:
             assert last_words is not None
             actions += self._part([Send(last_words), self._ending])
         if self.state is not State.CLOSED:
-            actions += self._save_and_acknowledge()
+            actions += self._acknowledge()
         return actions if self._is_connected else []
 
     # --- from the server itself ---
@@ -534,21 +535,21 @@ class Session:
         One that is saved breaks off instead, with 1012 (service restart), for another process to go on with;
         ``is_kept`` says whether what was saved last has got to where that looks for it.
         """
-        if is_kept and self._saved is not None and self.state is State.STREAMING:
+        if is_kept and self.is_saved and self.state is State.STREAMING:
             return [Close(1012, "the server restarts")]
         return self._end(Close(1001, "the server is shutting down"))
 
     def break_off(self) -> list[Action]:
-        """The recognizer has lost the session's stream. What is saved goes on from there when its client resumes it.
+        """The recognizer has lost the session's stream. One that can be resumed goes on from what is settled, then.
 
         1012 tells the client so. Any other session fails, as does one that got no further since it last broke off.
         """
-        saved = self._saved
-        if saved is None or saved == self._broke_at or (self.state, Input.BREAK) not in TRANSITIONS:
+        last = self._snapshot
+        if last is None or last == self._broke_at or (self.state, Input.BREAK) not in TRANSITIONS:
             return self.fail("internal", "the recognizer failed on this session")
         told: list[Action] = [Close(1012, "the recognizer restarts")] if self._is_connected else []
-        self._broke_at = saved
-        self._go_back_to(saved)
+        self._broke_at = last
+        self._go_back_to(last)
         return told
 
     def fail(self, code: str, message: str, close_code: int = 1011) -> list[Action]:
@@ -589,10 +590,10 @@ class Session:
                 return self._start(message)
             case messages.Finalize():
                 self._num_requests += 1
-                return [*self._flush("finalize"), *self._acknowledge()]
+                return self._flush("finalize")
             case messages.Stop():
                 self._num_requests += 1
-                return [*self._stop(), *self._acknowledge()]
+                return self._stop()
             case messages.Keepalive():
                 return []
 
@@ -602,7 +603,7 @@ class Session:
         if start.resumable and self._token and isinstance(self._decoder, AudioDecoder):
             self._finals = deque(maxlen=MAX_KEPT_FINALS)
         self._start_message = start
-        return [Open(self._stream_options()), *self._save(), Send(self._ready())]
+        return [Open(self._stream_options()), *self._take_snapshot(), Send(self._ready())]
 
     def _stream_options(self) -> StreamOptions:
         start = self._start_message
@@ -614,7 +615,7 @@ class Session:
             start.hotwords,
             start.timings,
             start.formatted,
-            checkpoints=self._is_durable,
+            checkpoints=self._finals is not None,
         )
 
     def _ready(self) -> messages.Ready:
@@ -622,36 +623,21 @@ class Session:
         ready = messages.Ready(
             self.session_id, messages.PROTOCOL_VERSION, model.name, model.chunk_ms, model.first_chunk_ms
         )
-        if self._finals is None:
+        snapshot = self._snapshot
+        if snapshot is None:
             return ready
         assert isinstance(self._decoder, AudioDecoder)
-        self._acknowledged = self._decoder.frames, self._num_requests
-        if self._saved is not None:
-            self._acknowledged = self._saved.frames, self._saved.requests
-            self._bytes_to_skip = (self._decoder.frames - self._saved.frames) * self._decoder.frame_bytes
-            self._requests_to_skip = self._num_requests - self._saved.requests
-        frames, requests = self._acknowledged
-        return msgspec.structs.replace(ready, token=self._token, received_samples=frames, received_requests=requests)
+        self._bytes_to_skip = (self._decoder.frames - snapshot.frames) * self._decoder.frame_bytes
+        self._requests_to_skip = self._num_requests - snapshot.requests
+        return msgspec.structs.replace(
+            ready, token=self._token, received_samples=snapshot.frames, received_requests=snapshot.requests
+        )
 
-    def _acknowledge(self, seconds: float = 0.0) -> list[Action]:
-        """Says what was received, if that is at least `seconds` of audio more than was said last."""
-        if self._finals is None or self._is_durable:
+    def _take_snapshot(self) -> list[Action]:
+        if not (self._is_snapshot_old and self._finals is not None and self._is_connected):
             return []
-        assert isinstance(self._decoder, AudioDecoder)
-        if self._decoder.frames - self._acknowledged[0] < seconds * self._decoder.sample_rate:
-            return []
-        self._acknowledged = self._decoder.frames, self._num_requests
-        return [Send(messages.Ack(*self._acknowledged))]
-
-    @property
-    def _is_durable(self) -> bool:
-        return self._saves and self._finals is not None
-
-    def _save(self) -> list[Action]:
-        if not (self._is_unsaved and self._is_durable and self._is_connected):
-            return []
-        assert self._finals is not None
-        snapshot = Snapshot(
+        self._is_snapshot_old = False
+        self._snapshot = snapshot = Snapshot(
             self.session_id,
             _sha256(self._token),
             self._start_message,
@@ -663,16 +649,15 @@ class Session:
             self._done,
             self._context,
         )
-        self._saved = snapshot
-        self._is_unsaved = False
-        return [Save(snapshot)]
+        return [Save(snapshot)] if self._saves else []
 
-    def _save_and_acknowledge(self) -> list[Action]:
-        saves = self._save()
-        if not saves:
+    def _acknowledge(self) -> list[Action]:
+        """Says what is settled, once it is saved, if there is more of it."""
+        before = self._snapshot
+        saves = self._take_snapshot()
+        if self._snapshot is before:
             return []
-        self._acknowledged = self._settled_frames, self._num_answered
-        return [*saves, Send(messages.Ack(*self._acknowledged))]
+        return [*saves, Send(messages.Ack(self._settled_frames, self._num_answered))]
 
     def _part(self, actions: list[Action]) -> list[Action]:
         """The last actions; who resumes the session gets them again."""

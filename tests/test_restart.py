@@ -144,9 +144,10 @@ def kill_worker(server: Server) -> None:
 
 
 @needs_fork
+@pytest.mark.parametrize("saves", [True, False])
 @pytest.mark.parametrize("is_connected", [True, False])
 def test_a_worker_that_is_killed_anywhere_in_a_session_loses_and_repeats_nothing(
-    is_connected: bool, tmp_path: Path
+    is_connected: bool, saves: bool, tmp_path: Path
 ) -> None:
     async def kill(server: Server, num_packets: int) -> None:
         async with client(server) as connection:
@@ -167,7 +168,7 @@ def test_a_worker_that_is_killed_anywhere_in_a_session_loses_and_repeats_nothing
         await eventually(lambda: not files(tmp_path))
 
     async def test() -> None:
-        async with serving(ForkedRecognizer(), workers=1, state_dir=tmp_path) as server:
+        async with serving(ForkedRecognizer(), workers=1, state_dir=tmp_path if saves else None) as server:
             for number in range(0, -(-len(AUDIO) // PACKET) + 1, 3):
                 await kill(server, number)
 
@@ -175,12 +176,12 @@ def test_a_worker_that_is_killed_anywhere_in_a_session_loses_and_repeats_nothing
 
 
 @needs_fork
-def test_the_client_goes_on_by_itself_when_a_worker_is_killed(tmp_path: Path) -> None:
+def test_the_client_goes_on_by_itself_when_a_worker_is_killed() -> None:
     async def test() -> None:
         notices: list[str] = []
         was_heard = asyncio.Event()
 
-        async with serving(ForkedRecognizer(), workers=1, state_dir=tmp_path) as server:
+        async with serving(ForkedRecognizer(), workers=1) as server:
 
             async def audio() -> AsyncIterator[bytes]:
                 yield AUDIO[: len(AUDIO) // 2]

@@ -85,8 +85,7 @@ async def stop_and_vanish(server: Server, recognizer: FakeRecognizer) -> Message
         recognizer.gate.clear()
         await connection.send(AUDIO)
         await connection.send('{"type": "stop"}')
-        while (await receive_until(connection, "ack"))[-1]["received_requests"] == 0:
-            pass
+        await eventually(lambda: [each._session.state for each in server._conversations] == [State.STOPPING])
         connection.transport.abort()
     await eventually(lambda: server.num_sessions == 0)
     recognizer.gate.set()
@@ -103,17 +102,18 @@ def test_a_session_that_was_stopped_says_the_rest_to_who_comes_back() -> None:
     run(test)
 
 
-def test_acks_count_samples_and_requests() -> None:
+def test_acks_say_what_is_settled() -> None:
     async def test() -> None:
         async with serving() as server, client(server) as connection:
             await connection.send(START)
-            await connection.send(bytes(16001))
+            await connection.send(AUDIO[: 2 * 3 * 1280])
             acks = [(await receive_until(connection, "ack"))[-1]]
+            assert (await receive(connection))["type"] == "final"
             await connection.send('{"type": "finalize"}')
             acks.append((await receive_until(connection, "ack"))[-1])
             assert acks == [
-                {"type": "ack", "received_samples": 8000, "received_requests": 0},
-                {"type": "ack", "received_samples": 8000, "received_requests": 1},
+                {"type": "ack", "received_samples": 3 * 1280, "received_requests": 0},
+                {"type": "ack", "received_samples": 3 * 1280, "received_requests": 1},
             ]
             await connection.close()
 
@@ -452,7 +452,9 @@ def test_the_journal_holds_what_was_settled_after_the_client_had_gone(tmp_path: 
                 await receive(connection)
                 recognizer.gate.clear()
                 await connection.send(AUDIO)
-                await receive_until(connection, "ack")
+                await eventually(
+                    lambda: [each._session.audio_seconds for each in server._conversations] == [len(AUDIO) / 32000]
+                )
                 connection.transport.abort()
             await eventually(lambda: server.num_sessions == 0)
             recognizer.gate.set()
