@@ -15,7 +15,6 @@ import enum
 import functools
 import hashlib
 import secrets
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -31,7 +30,7 @@ from .limits import Limits
 from .messages import Checkpoint, Event, Final, Reason, ServerMessage, StreamOptions
 
 MAX_KEPT_FINALS = 256  # of a session that can be resumed, in case its client did not get them
-MAX_SAVED_FINALS = 32  # the same, in a `Snapshot`, which each final makes anew
+MAX_SAVED_FINALS = 32  # the same, on disk, where each final writes them all
 
 
 # --- what a session tells its driver to do -------------------------------------------------------------------
@@ -66,9 +65,9 @@ class Send:
 
 
 class Snapshot(msgspec.Struct, frozen=True):
-    """What it takes to go on with a session on another recognizer stream, in another process, too.
+    """What is settled of a session: enough to go on with it on another recognizer stream, in another process, too.
 
-    Its client need not send again what is settled in here.
+    Its client need not send again what is in here.
     """
 
     session_id: str
@@ -278,7 +277,6 @@ class Session:
         self.session_id = session_id
         self._token = token
         self.state = State.OPENING
-        self.utterances = 0  # finals with words in them
         self.error: str | None = None  # the code of the error that ended it, or is about to
         self.model = model
         self.limits = limits
@@ -288,20 +286,13 @@ class Session:
         self._ending: Close | None = None  # how to close after the last final
         self._ending_error: messages.Error | None = None  # said instead of done
         self._is_connected = True
-        self._finals: deque[Final] | None = None  # that its client may lack; None: the session cannot be resumed
-        self._num_finals = 0
-        self._num_requests = 0
+        self._num_requests = 0  # received
         self._farewell: list[Action] = []  # of a session that can be resumed, once it has ended
         self._saves = saves
-        self._start_message = messages.Start()
-        self._settled_frames = 0
-        self._context = b""
-        self._num_answered = 0  # requests whose final is there
-        self._done: messages.Done | None = None
-        self._snapshot: Snapshot | None = None  # the last, which its client knows of; of one that can be resumed
-        self._is_snapshot_old = True
+        self._settled = Snapshot(session_id, _sha256(token), messages.Start())
+        self._kept: Snapshot | None = None  # of it, what the client knows of; None: the session cannot be resumed
         self._broke_at: Snapshot | None = None  # from which it went on when the recognizer had lost its stream
-        self._reopening: list[Action] = []  # of a session that goes on from its snapshot
+        self._reopening: list[Action] = []  # of a session that goes on from what was kept
         self._bytes_to_skip = self._requests_to_skip = 0  # received and not settled, which come again
 
     @classmethod
@@ -314,7 +305,6 @@ class Session:
         """
         session = cls(snapshot.session_id, model, limits, clock, token, saves=True)
         check_start(snapshot.start, model)
-        session._is_snapshot_old = False
         session._go_back_to(snapshot)
         return session
 
@@ -323,12 +313,8 @@ class Session:
         self._decoder = decoder = _audio_decoder(snapshot.start)
         assert isinstance(decoder, AudioDecoder)
         first_sample = decoder.start_at(snapshot.frames)
-        self._start_message = snapshot.start
-        self._settled_frames, self._context = snapshot.frames, snapshot.context
-        self._num_requests = self._num_answered = snapshot.requests
-        self._num_finals, self.utterances = snapshot.num_finals, snapshot.utterances
-        self._finals = deque(snapshot.finals, maxlen=MAX_KEPT_FINALS)
-        self._snapshot, self._done = snapshot, snapshot.done
+        self._settled = self._kept = snapshot
+        self._num_requests = snapshot.requests
         self.error = self._ending = self._ending_error = None
         self._is_connected = False
         if snapshot.done:
@@ -344,6 +330,11 @@ class Session:
             context=snapshot.context,
         )
         self._reopening = [Open(options)]
+
+    @property
+    def utterances(self) -> int:
+        """Finals with words in them."""
+        return self._settled.utterances
 
     @property
     def audio_seconds(self) -> float:
@@ -420,40 +411,39 @@ class Session:
     @property
     def is_saved(self) -> bool:
         """Whether another process could go on with it."""
-        return self._saves and self._snapshot is not None
+        return self._saves and self._kept is not None
 
     @property
     def is_resumable(self) -> bool:
         """Whether there is something to go on with."""
-        return self._finals is not None and (self.state is not State.CLOSED or bool(self._farewell))
+        return self._kept is not None and (self.state is not State.CLOSED or bool(self._farewell))
 
     def holds(self, token: str) -> bool:
         """Whether this token is the session's own, compared in constant time."""
-        return self._finals is not None and secrets.compare_digest(self._token.encode(), token.encode())
+        return self._kept is not None and secrets.compare_digest(self._token.encode(), token.encode())
 
     def suspend(self) -> None:
         """The connection is gone, its client may come back: events go on to be received, actions wait for `resume`."""
         self._is_connected = False
-        self._is_snapshot_old = True  # what was to be saved last may have gone with the connection
         if isinstance(self._decoder, AudioDecoder):
             self._decoder.drop_pending()
 
     def resume(self, utterance: int) -> list[Action]:
         """The client is back and has the finals before this one: it is told what was received, and the others."""
-        assert self._finals is not None
+        finals, num_finals = self._settled.finals, self._settled.num_finals
         self._is_connected = True
         self.keep_alive()
-        if not self._num_finals - len(self._finals) <= utterance <= self._num_finals:
-            words = f"the session cannot go on from utterance {utterance}: it keeps the last {len(self._finals)} finals"
+        if not num_finals - len(finals) <= utterance <= num_finals:
+            words = f"the session cannot go on from utterance {utterance}: it keeps the last {len(finals)} finals"
             self._farewell = []
             if self.state is State.CLOSED:  # it ended while nobody was there
                 return [Send(messages.Error("bad_resume", words)), Close(1008, "bad_resume")]
             return self.fail("bad_resume", words, 1008)
         if self.state is not State.CLOSED:
             self._advance(Input.RESUME)
-        missing = [Send(final) for final in self._finals if final.utterance >= utterance]
+        missing = [Send(final) for final in finals if final.utterance >= utterance]
         reopening, self._reopening = self._reopening, []
-        return [*reopening, *self._take_snapshot(), Send(self._ready()), *missing, *self._farewell]
+        return [*reopening, *self._keep(), Send(self._ready()), *missing, *self._farewell]
 
     # --- from the recognizer ---
 
@@ -465,27 +455,18 @@ class Session:
                 break
             if isinstance(event, Checkpoint):
                 if isinstance(self._decoder, AudioDecoder):
-                    self._settled_frames = self._decoder.frames_until(event.samples)
-                    self._context = event.context
-                    self._is_snapshot_old = True
+                    frames = self._decoder.frames_until(event.samples)
+                    self._settled = msgspec.structs.replace(self._settled, frames=frames, context=event.context)
                 continue
             if isinstance(event, Final):
-                self.utterances += bool(event.text)
-                self._num_finals += 1
-                # The server's own ending is nobody's request.
-                self._num_answered += event.reason != "endpoint" and self._num_answered < self._num_requests
-                if self._finals is not None:
-                    self._finals.append(event)
-                self._is_snapshot_old = True
-                if event.reason == "stop" and self._ending_error is None:
-                    self._done = messages.Done(round(self.audio_seconds, 3), self.utterances)
+                self._settle(event)
                 actions += self._acknowledge()
             actions.append(Send(event))
             if not isinstance(event, Final) or event.reason != "stop":
                 self._advance(Input.EVENT)
                 continue
             self._advance(Input.LAST_FINAL)
-            last_words = self._ending_error or self._done
+            last_words = self._ending_error or self._settled.done
             assert self._ending is not None
             assert last_words is not None
             actions += self._part([Send(last_words), self._ending])
@@ -544,12 +525,12 @@ class Session:
 
         1012 tells the client so. Any other session fails, as does one that got no further since it last broke off.
         """
-        last = self._snapshot
-        if last is None or last == self._broke_at or (self.state, Input.BREAK) not in TRANSITIONS:
+        kept = self._kept
+        if kept is None or kept == self._broke_at or (self.state, Input.BREAK) not in TRANSITIONS:
             return self.fail("internal", "the recognizer failed on this session")
         told: list[Action] = [Close(1012, "the recognizer restarts")] if self._is_connected else []
-        self._broke_at = last
-        self._go_back_to(last)
+        self._broke_at = kept
+        self._go_back_to(kept)
         return told
 
     def fail(self, code: str, message: str, close_code: int = 1011) -> list[Action]:
@@ -600,13 +581,13 @@ class Session:
     def _start(self, start: messages.Start) -> list[Action]:
         check_start(start, self.model)
         self._decoder = _audio_decoder(start)
-        if start.resumable and self._token and isinstance(self._decoder, AudioDecoder):
-            self._finals = deque(maxlen=MAX_KEPT_FINALS)
-        self._start_message = start
-        return [Open(self._stream_options()), *self._take_snapshot(), Send(self._ready())]
+        self._settled = msgspec.structs.replace(self._settled, start=start)
+        can_be_resumed = start.resumable and self._token and isinstance(self._decoder, AudioDecoder)
+        saves = self._keep() if can_be_resumed else []
+        return [Open(self._stream_options()), *saves, Send(self._ready())]
 
     def _stream_options(self) -> StreamOptions:
-        start = self._start_message
+        start = self._settled.start
         return StreamOptions(
             start.partials,
             start.words,
@@ -615,7 +596,7 @@ class Session:
             start.hotwords,
             start.timings,
             start.formatted,
-            checkpoints=self._finals is not None,
+            checkpoints=self._kept is not None,
         )
 
     def _ready(self) -> messages.Ready:
@@ -623,45 +604,47 @@ class Session:
         ready = messages.Ready(
             self.session_id, messages.PROTOCOL_VERSION, model.name, model.chunk_ms, model.first_chunk_ms
         )
-        snapshot = self._snapshot
-        if snapshot is None:
+        kept = self._kept
+        if kept is None:
             return ready
         assert isinstance(self._decoder, AudioDecoder)
-        self._bytes_to_skip = (self._decoder.frames - snapshot.frames) * self._decoder.frame_bytes
-        self._requests_to_skip = self._num_requests - snapshot.requests
+        self._bytes_to_skip = (self._decoder.frames - kept.frames) * self._decoder.frame_bytes
+        self._requests_to_skip = self._num_requests - kept.requests
         return msgspec.structs.replace(
-            ready, token=self._token, received_samples=snapshot.frames, received_requests=snapshot.requests
+            ready, token=self._token, received_samples=kept.frames, received_requests=kept.requests
         )
 
-    def _take_snapshot(self) -> list[Action]:
-        if not (self._is_snapshot_old and self._finals is not None and self._is_connected):
-            return []
-        self._is_snapshot_old = False
-        self._snapshot = snapshot = Snapshot(
-            self.session_id,
-            _sha256(self._token),
-            self._start_message,
-            self._settled_frames,
-            self._num_answered,
-            self._num_finals,
-            list(self._finals)[-MAX_SAVED_FINALS:],
-            self.utterances,
-            self._done,
-            self._context,
+    def _settle(self, final: Final) -> None:
+        before = self._settled
+        utterances = before.utterances + bool(final.text)
+        # The server's own ending is nobody's request.
+        is_answer = final.reason != "endpoint" and before.requests < self._num_requests
+        is_last = final.reason == "stop" and self._ending_error is None
+        self._settled = msgspec.structs.replace(
+            before,
+            utterances=utterances,
+            num_finals=before.num_finals + 1,
+            requests=before.requests + is_answer,
+            finals=[*before.finals, final][-MAX_KEPT_FINALS:] if self._kept is not None else [],
+            done=messages.Done(round(self.audio_seconds, 3), utterances) if is_last else None,
         )
-        return [Save(snapshot)] if self._saves else []
+
+    def _keep(self) -> list[Action]:
+        """What is settled now is what the session goes on from."""
+        self._kept = kept = self._settled
+        if not self._saves:
+            return []
+        return [Save(msgspec.structs.replace(kept, finals=kept.finals[-MAX_SAVED_FINALS:]))]
 
     def _acknowledge(self) -> list[Action]:
-        """Says what is settled, once it is saved, if there is more of it."""
-        before = self._snapshot
-        saves = self._take_snapshot()
-        if self._snapshot is before:
+        """Says what is settled, once it is saved, if there is more of it and somebody to be told."""
+        if self._kept is None or self._kept is self._settled or not self._is_connected:
             return []
-        return [*saves, Send(messages.Ack(self._settled_frames, self._num_answered))]
+        return [*self._keep(), Send(messages.Ack(self._settled.frames, self._settled.requests))]
 
     def _part(self, actions: list[Action]) -> list[Action]:
         """The last actions; who resumes the session gets them again."""
-        if self._finals is not None:
+        if self._kept is not None:
             self._farewell = actions
         return actions
 
