@@ -45,6 +45,21 @@ MAX_CLOSE_REASON_BYTES = 123  # RFC 6455, 5.5: 125 with the code
 _ERRORS = FRAME_ERRORS | {1006: "connection_lost"}  # of which the session never hears
 
 
+@dataclasses.dataclass(frozen=True)
+class Services:
+    """What all conversations of a server share."""
+
+    gate: Gate
+    engine: Engine
+    model: ModelInfo
+    limits: Limits
+    resume_seconds: float
+    metrics: Metrics
+    journal: Journal | None
+    state: StateFolder | None
+    claim: Callable[[messages.Resume, Conversation], Awaitable[Conversation | None]]  # another session, for this one
+
+
 class Conversation:
     """One connection and its session, from the handshake to the end."""
 
@@ -52,49 +67,37 @@ class Conversation:
         self,
         connection: Connection,
         adapter: type[Adapter],
-        gate: Gate,
-        engine: Engine,
-        model: ModelInfo,
-        limits: Limits,
-        resume_seconds: float,
-        metrics: Metrics,
-        journal: Journal | None,
-        claim: Callable[[messages.Resume, Conversation], Awaitable[Conversation | None]],
-        state: StateFolder | None = None,
+        services: Services,
         saved: tuple[Snapshot, str] | None = None,
     ) -> None:
         """`saved`: with its token, the session that is to go on in place of a new one."""
         self._connection = connection
-        self._claim = claim
+        self._services = services
         self._wanted: messages.Resume | None = None  # another session, which the client asks for
         self._suspended_at = math.inf
         self._is_detached = asyncio.Event()
         self._is_listening = False
-        self._journal = journal
         self._unjournaled: deque[Final] = deque()  # settled, and not yet on its way to the journal
-        self._state = state
-        self._metrics = metrics
-        self._gate = gate
-        self._engine = engine
-        self._limits = limits
+        limits = services.limits
         if adapter.idle_timeout_seconds is not None:
             idle_seconds = min(limits.idle_timeout_seconds, adapter.idle_timeout_seconds)
             limits = dataclasses.replace(limits, idle_timeout_seconds=idle_seconds)
         rate = limits.max_messages_per_second
         self._messages_left = Budget(rate, rate * BURST_MESSAGE_SECONDS, time.monotonic)
         self._audio_left = Budget(limits.max_audio_speed, BURST_AUDIO_SECONDS, time.monotonic)
-        token = secrets.token_urlsafe(16) if resume_seconds > 0 else ""
+        token = secrets.token_urlsafe(16) if services.resume_seconds > 0 else ""
+        saves = services.state is not None
         self._session = (
-            Session.restored(*saved, model, limits, time.monotonic)
+            Session.restored(*saved, services.model, limits, time.monotonic)
             if saved
-            else Session(secrets.token_hex(8), model, limits, time.monotonic, token, saves=state is not None)
+            else Session(secrets.token_hex(8), services.model, limits, time.monotonic, token, saves)
         )
         self._adapter = adapter(self._session, handshake_of(connection.request))
         self._outbox = Outbox()
         self._handle: StreamHandle | None = None
         self._log = session_logger(logger, self._session.session_id)
         self._word_latency = WordLatency()
-        self._audio_counter = metrics.audio_seconds.labels(self._adapter.name)
+        self._audio_counter = services.metrics.audio_seconds.labels(self._adapter.name)
 
     @property
     def is_waiting_for_start(self) -> bool:
@@ -132,7 +135,7 @@ class Conversation:
 
     def go_away(self) -> None:
         """Settles what was said and closes with 1001, or 1012 if it is to go on in another process."""
-        self._perform(self._adapter.go_away(self._state is not None and not self._state.is_failing))
+        self._perform(self._adapter.go_away(self._services.state is not None and not self._services.state.is_failing))
 
     def check_key(self) -> None:
         """Ends the session if its key is no longer good."""
@@ -195,8 +198,8 @@ class Conversation:
     def _give_back(self, forget: bool = True) -> None:
         while forget and self._unjournaled:
             self._write_down()
-        if forget and self._state is not None and self._session.is_saved:
-            self._state.remove(self.session_id)
+        if forget and self._services.state is not None and self._session.is_saved:
+            self._services.state.remove(self.session_id)
         self._adapter.connection_lost()
         if self._handle is not None:
             self._handle.close()
@@ -213,7 +216,7 @@ class Conversation:
         self._outbox = Outbox()
         self._wanted = None
         self._log.info("connected, %s" if resume is None else "resumed, %s", self._adapter.name)
-        self._metrics.sessions.labels(self._adapter.name).inc()
+        self._services.metrics.sessions.labels(self._adapter.name).inc()
         writer = asyncio.create_task(self._write())
         try:
             for _ in self._unjournaled:  # what was settled while nobody was there, or read
@@ -221,7 +224,7 @@ class Conversation:
             self._perform(self._adapter.open() if resume is None else self._adapter.resume(resume.utterance))
             while True:
                 if self._wanted is not None:
-                    successor = await self._claim(self._wanted, self)
+                    successor = await self._services.claim(self._wanted, self)
                     if successor is not None:
                         return successor
                     self._wanted = None
@@ -251,8 +254,8 @@ class Conversation:
             await asyncio.wait([writer])
             self._is_detached.set()
             error = self._session.error or ("none" if self._wanted else _ERRORS.get(code or 1006, "none"))
-            self._metrics.sessions.labels(self._adapter.name).dec()
-            self._metrics.sessions_ended.labels(self._adapter.name, error).inc()
+            self._services.metrics.sessions.labels(self._adapter.name).dec()
+            self._services.metrics.sessions_ended.labels(self._adapter.name, error).inc()
             self._log.info(
                 "closed with %s after %.1f s of audio, %d utterances, error: %s",
                 self._connection.close_code,
@@ -281,7 +284,7 @@ class Conversation:
 
     def _spend(self, audio_seconds: float) -> None:
         try:
-            self._gate.spend(self._connection.visitor, audio_seconds)
+            self._services.gate.spend(self._connection.visitor, audio_seconds)
         except ClientError as error:
             self._perform(self._adapter.end(error))
 
@@ -305,7 +308,7 @@ class Conversation:
                 if isinstance(message, Duty):
                     await asyncio.shield(message.do())  # to its end, also if the connection goes meanwhile
                     continue
-                async with asyncio.timeout(self._limits.idle_timeout_seconds):
+                async with asyncio.timeout(self._services.limits.idle_timeout_seconds):
                     await self._connection.send(message.data)
                 self._log.debug("sent %d characters%s", len(message.data), ", partial" if message.is_partial else "")
             reason = message.reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore")
@@ -319,15 +322,17 @@ class Conversation:
             self._outbox.abandon()
 
     def _write_down(self) -> Awaitable[None]:
-        assert self._journal is not None
+        assert self._services.journal is not None
         final = self._unjournaled.popleft()
-        return self._journal.append(self._session.session_id, self._adapter.name, final)
+        return self._services.journal.append(self._session.session_id, self._adapter.name, final)
 
     def _perform(self, outputs: list[Output]) -> None:
         for output in outputs:
             match output:
                 case Open(options):
-                    self._handle = self._engine.open(options, self._on_events, self._on_failure, self._on_reached)
+                    self._handle = self._services.engine.open(
+                        options, self._on_events, self._on_failure, self._on_reached
+                    )
                 case Push(samples):
                     assert self._handle is not None
                     self._handle.push(samples)
@@ -340,8 +345,8 @@ class Conversation:
                 case Write():
                     self._outbox.put(output)
                 case Save(snapshot):
-                    assert self._state is not None
-                    self._outbox.put(Duty(functools.partial(self._state.save, snapshot)))
+                    assert self._services.state is not None
+                    self._outbox.put(Duty(functools.partial(self._services.state.save, snapshot)))
                 case Note(words):
                     self._log.info("%s", words)
                 case TakeUp(resume):
@@ -357,8 +362,8 @@ class Conversation:
             if isinstance(event, Partial) or (isinstance(event, Final) and event.text):
                 seconds = self._word_latency.said(event.end, now)
                 if seconds is not None:
-                    self._metrics.word_seconds.observe(seconds)
-            if self._journal is not None and isinstance(event, Final) and event.text:
+                    self._services.metrics.word_seconds.observe(seconds)
+            if self._services.journal is not None and isinstance(event, Final) and event.text:
                 self._unjournaled.append(event)
                 self._outbox.put(Duty(self._write_down))
         self._perform(self._adapter.receive_events(events))

@@ -27,7 +27,7 @@ from websockets.http11 import Request, Response
 from . import __version__, messages
 from .access import is_loopback
 from .admission import Punctuality
-from .conversation import Conversation, handshake_of, split_target
+from .conversation import Conversation, Services, handshake_of, split_target
 from .engine import MAX_WORKERS, Engine, num_usable_cores
 from .errors import ClientError, InputError
 from .gate import Gate, Visitor, http_headers, http_status
@@ -45,7 +45,7 @@ from .protocols.sherpa_onnx import SherpaOnnxAdapter
 from .protocols.vosk import VoskAdapter
 from .protocols.wyoming import WyomingAdapter
 from .server_options import ServerOptions
-from .session import ModelInfo, Snapshot
+from .session import ModelInfo
 from .state import StateFolder
 from .tcp import TcpConnection
 from .tls import ServerTls
@@ -107,6 +107,17 @@ class Server:
         self._state = StateFolder(options.state_dir) if options.state_dir is not None else None
         self._waiting = Waiting(options.resume_seconds, self._state)
         self._gate = Gate(self._keys, options.limits.max_sessions_per_address)
+        self._services = Services(
+            self._gate,
+            self._engine,
+            self._model,
+            options.limits,
+            options.resume_seconds,
+            self._metrics,
+            self._journal,
+            self._state,
+            self._claim,
+        )
         self._lobby: Lobby[Connection] = Lobby(options.limits.max_handshakes)
         self._returning: Lobby[Connection] = Lobby(options.limits.max_handshakes)  # beyond the limits
         certificate = options.tls_cert
@@ -231,7 +242,7 @@ class Server:
         """The session that a client wants back, also from a connection of which only the client knows that it broke."""
         snapshot = self._waiting.saved(resume)
         if snapshot is not None and newcomer.can_give_way:
-            restored = self._conversation(newcomer.connection, NativeAdapter, (snapshot, resume.token))
+            restored = Conversation(newcomer.connection, NativeAdapter, self._services, (snapshot, resume.token))
             self._waiting.leave(resume.session_id)  # only now: one that is not served any more is still to be removed
             return restored
         found = self._waiting.suspended(resume.session_id) or next(
@@ -377,7 +388,7 @@ class Server:
         assert connection.request is not None
         assert isinstance(connection, WebSocketConnection)
         adapter = adapter or PATHS[split_target(connection.request)[0]]
-        conversation = self._conversation(connection, adapter)
+        conversation = Conversation(connection, adapter, self._services)
         connection.write = conversation.write
         await self._carry(conversation, adapter)
 
@@ -391,7 +402,7 @@ class Server:
         connection = TcpConnection(reader, writer, CLOSE_SECONDS)
         try:
             if await self._has_spoken(connection) and not self._draining:
-                await self._carry(self._conversation(connection, adapter), adapter)
+                await self._carry(Conversation(connection, adapter, self._services), adapter)
                 await connection.linger()
         finally:
             connection.transport.abort()
@@ -409,24 +420,6 @@ class Server:
         finally:
             self._lobby.leave(connection)
         return True
-
-    def _conversation(
-        self, connection: Connection, adapter: type[Adapter], saved: tuple[Snapshot, str] | None = None
-    ) -> Conversation:
-        return Conversation(
-            connection,
-            adapter,
-            self._gate,
-            self._engine,
-            self._model,
-            self._options.limits,
-            self._options.resume_seconds,
-            self._metrics,
-            self._journal,
-            self._claim,
-            self._state,
-            saved,
-        )
 
     async def _begin(
         self, newcomer: Conversation, adapter: type[Adapter]

@@ -326,7 +326,7 @@ class Session:
             self._stream_options(),
             first_sample=first_sample,
             first_utterance=snapshot.num_finals,
-            finals_before=tuple(snapshot.finals),
+            finals_before=tuple(snapshot.finals[-MAX_SAVED_FINALS:]),
             context=snapshot.context,
         )
         self._reopening = [Open(options)]
