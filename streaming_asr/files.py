@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-PART_SUFFIX = ".part"  # of what is being written, beside the file; who is killed meanwhile leaves it there
+PART_SUFFIX = ".part"  # of what is being written, beside the file
 
 
 @contextlib.contextmanager
@@ -36,6 +36,18 @@ def replacing(path: Path, mode: int = 0o666, *, is_synced: bool = False) -> Iter
         with contextlib.suppress(OSError):
             part.unlink()
         raise
+
+
+def remove_parts(folder: Path, name: str = "") -> None:
+    """Removes what those have left who were killed while they replaced a file there; of files whose names begin so.
+
+    For who alone writes these files.
+
+    :raises OSError: the folder cannot be read, or a part not removed.
+    """
+    for part in folder.iterdir():
+        if part.name.startswith(name) and part.name.endswith(PART_SUFFIX):
+            part.unlink(missing_ok=True)
 
 
 def _sync_names(folder: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from .errors import InputError
-from .files import PART_SUFFIX, replacing
+from .files import remove_parts, replacing
 from .session import Snapshot
 
 logger = logging.getLogger(__name__)
@@ -53,8 +53,7 @@ class StateFolder:
         """
         snapshots: dict[str, Snapshot] = {}
         try:
-            for part in self._folder.glob(f"*{PART_SUFFIX}"):  # a process was killed while it wrote
-                part.unlink()
+            remove_parts(self._folder)
             paths = sorted(self._folder.glob(f"*{SUFFIX}"), key=lambda path: path.lstat().st_mtime, reverse=True)
             for path in paths:
                 snapshot = _read(path) if len(snapshots) < MAX_SNAPSHOTS else None

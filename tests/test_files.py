@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from streaming_asr.files import PART_SUFFIX, replacing
+from streaming_asr.files import PART_SUFFIX, remove_parts, replacing
 
 
 @pytest.fixture
@@ -89,3 +89,11 @@ def test_the_mode_is_the_new_ones_from_its_first_byte(path: Path) -> None:
             assert stat.S_IMODE(path.stat().st_mode) == expected
     finally:
         os.umask(before)
+
+
+@pytest.mark.parametrize(("name", "left"), [("", ["file.json"]), ("file.json", ["file.json", "other.json.part"])])
+def test_what_a_killed_writer_has_left_is_removed(name: str, left: list[str], path: Path) -> None:
+    for name_there in ("file.json", f"file.json.0123{PART_SUFFIX}", f"other.json{PART_SUFFIX}"):
+        path.with_name(name_there).touch()
+    remove_parts(path.parent, name)
+    assert sorted(os.listdir(path.parent)) == left

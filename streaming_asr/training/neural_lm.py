@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..files import replacing
+from ..files import remove_parts, replacing
 from ..lexicon import Lexicon
 from ..neural_lm import END, UNKNOWN, PieceLM, Spelling, read_neural_lm, save_neural_lm
 from ..ngram import vocabulary_fingerprint
@@ -219,6 +219,7 @@ def train_neural_lm(
     optimizer = torch.optim.AdamW(network.parameters(), betas=(0.9, 0.98), weight_decay=0.0)
     checkpoint = output.with_suffix(".pt")
     step = 0
+    remove_parts(checkpoint.parent, checkpoint.name)
     if checkpoint.exists():
         saved: dict[str, Any] = torch.load(checkpoint, map_location=device, weights_only=True)
         network.load_state_dict(saved["network"])

@@ -29,7 +29,7 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import InputError
-from ..files import replacing
+from ..files import remove_parts, replacing
 from ..manifest import read_manifest
 from ..model import AcousticModel, ModelConfig, load_model, save_model
 from ..recordings import find_recordings
@@ -207,6 +207,8 @@ class Trainer:
         self.step, self.epoch, self.seconds, self.wall_seconds = 0, 0, 0.0, 0.0
         self.position = 0  # batches of the current epoch that are done
         self.checkpoint = folder / "checkpoint.pt"
+        if self.rank == 0:
+            remove_parts(folder, self.checkpoint.name)
         if self.checkpoint.exists():
             self._restore()
 

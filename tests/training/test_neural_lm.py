@@ -14,6 +14,7 @@ import torch
 from safetensors.numpy import load_file
 
 from streaming_asr.errors import InputError
+from streaming_asr.files import PART_SUFFIX
 from streaming_asr.neural_lm import END, NO_PIECE, NeuralLM, PieceLM
 from streaming_asr.ngram import vocabulary_fingerprint
 from streaming_asr.training.neural_lm import (
@@ -93,7 +94,10 @@ def test_a_stopped_run_goes_on_to_the_same_end(folder: Path, monkeypatch: pytest
             train(folder, "parts.safetensors", steps=30, checkpoint_minutes=0)
     assert saved == list(range(1, 14))
     assert not (folder / "parts.safetensors").exists()
+    killed = folder / f"parts.pt.0123{PART_SUFFIX}"
+    killed.touch()
     train(folder, "parts.safetensors", steps=30)
+    assert not killed.exists()
     whole, parts = (load_file(folder / f"{name}.safetensors") for name in ("whole", "parts"))
     assert {name: values.tobytes() for name, values in whole.items()} == {
         name: values.tobytes() for name, values in parts.items()

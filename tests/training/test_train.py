@@ -17,6 +17,7 @@ from torch import Tensor
 from streaming_asr.cli import main
 from streaming_asr.errors import InputError
 from streaming_asr.features import extract
+from streaming_asr.files import PART_SUFFIX
 from streaming_asr.messages import Final
 from streaming_asr.model import AcousticModel, ModelConfig, ModelState, load_model
 from streaming_asr.ngram import NGram
@@ -84,11 +85,15 @@ def test_a_stopped_run_resumes_to_the_same_weights(corpus: Path, tmp_path: Path)
     config.write_text(json.dumps({**SETTINGS, "epochs": 3, "ctc_epochs": 1, "consistency": 0.2, "dropout": 0.3}))
     lexicon = corpus / "lexicon.txt"
     train([corpus / "audio"], lexicon, tmp_path / "whole", config=config)
+    (tmp_path / "pieces").mkdir()
+    killed = tmp_path / "pieces" / f"checkpoint.pt.0123{PART_SUFFIX}"
+    killed.touch()
     for _ in range(50):  # stops after every single step
         train([corpus / "audio"], lexicon, tmp_path / "pieces", config=config, max_hours=0.0)
     whole, pieces = (load_model(tmp_path / name / "model").state_dict() for name in ("whole", "pieces"))
     for name, tensor in whole.items():
         torch.testing.assert_close(pieces[name], tensor, atol=1e-3, rtol=1e-2)
+    assert not killed.exists()
 
 
 def test_who_prepares_the_batches_makes_no_difference(corpus: Path, tmp_path: Path) -> None:
