@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-import audit
 import pytest
+
+from tests import audit
 
 CLEAN = {"name": "rich", "version": "15.0.0", "vulns": []}
 VULNERABLE = {

@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from fakes import word, words
 from streaming_asr_client import ConnectionFailed, ConnectionLost, Done, Event, Final, UsageError, client, connect
 from streaming_asr_client.unacknowledged import Unacknowledged
-from test_server import run, serving
 
 from benchmarks.cuts import Network, Way
+from tests.fakes import word, words
+from tests.test_server import run, serving
 
 AUDIO = words(1, 2, 0, 3, 4, 5, 0, 0, 6)
 SPOKEN = ["w1 w2", "w3 w4 w5", "w6"]

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from searching import EXACT, USED, Log, Setup, random_log_probs, spoken, step_in_chunks
 
 from streaming_asr import decoder as decoder_module
 from streaming_asr.decoder import Decoder, DecoderOptions, Guess, Hypothesis, Words, greedy_phones
@@ -22,6 +21,7 @@ from streaming_asr.lexicon import ROOT, Lexicon, LexiconTree
 from streaming_asr.search_results import REACH
 from streaming_asr.search_state import HEADER, HISTORY_CAPACITY, IMPOSSIBLE, NUM_HISTORY, NUM_LINKS, kth_best
 from streaming_asr.tokens import NUM_TOKENS
+from tests.searching import EXACT, USED, Log, Setup, random_log_probs, spoken, step_in_chunks
 
 pytestmark = pytest.mark.timeout(600)  # whichever test comes first compiles the search, on a busy machine slowly
 

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from searching import EXACT, USED, Log, Setup, random_log_probs, spoken
 
 from streaming_asr.decoder_state import Overlay
 from streaming_asr.errors import InputError
 from streaming_asr.lexicon import Lexicon
+from tests.searching import EXACT, USED, Log, Setup, random_log_probs, spoken
 
 pytestmark = pytest.mark.timeout(600)  # whichever test comes first compiles the search, on a busy machine slowly
 

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 import trustme
-from test_server import run, serving
 
 from streaming_asr import settings
 from streaming_asr.cli import _parser
+from tests.test_server import run, serving
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "deploy" / "server.toml"

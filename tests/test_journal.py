@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import words
-from test_server import START, STOP, client, eventually, receive_all, receive_until, run, serving
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection
 
@@ -15,6 +13,8 @@ from streaming_asr import journal as journal_module
 from streaming_asr.errors import InputError
 from streaming_asr.journal import Journal
 from streaming_asr.messages import Final
+from tests.fakes import words
+from tests.test_server import START, STOP, client, eventually, receive_all, receive_until, run, serving
 
 
 def final(utterance: int, text: str) -> Final:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from neural import NUM_PIECES, PIECES, expected, random_network, spelling
 from safetensors.numpy import load_file, save_file
 
 from streaming_asr.errors import ModelError
 from streaming_asr.network import Precision, best_precision
 from streaming_asr.neural_lm import END, NO_PIECE, NeuralLM, Rows, save_neural_lm
+from tests.neural import NUM_PIECES, PIECES, expected, random_network, spelling
 
 
 def score_one_by_one(lm: NeuralLM, words: list[int]) -> list[float]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import socket
 
 import pytest
-from fakes import FakeRecognizer
-from test_server import run, serving
 
 from streaming_asr.errors import InputError
 from streaming_asr.server import Server
 from streaming_asr.server_options import ServerOptions
+from tests.fakes import FakeRecognizer
+from tests.test_server import run, serving
 
 
 def test_each_port_says_where_it_is_and_what_is_spoken_there() -> None:

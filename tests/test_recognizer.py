@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from neural import random_network
 
 from streaming_asr import hotwords
 from streaming_asr.admission import StepCost
@@ -31,6 +30,7 @@ from streaming_asr.ngram import NGram, vocabulary_fingerprint
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.stream import NOTHING_SAID, Stream
 from streaming_asr.tokens import PHONES
+from tests.neural import random_network
 
 # A word for every phone, so that whatever the network says is made of words, and some that begin like others.
 WORDS = {phone.lower(): phone for phone in PHONES} | {

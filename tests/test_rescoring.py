@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from neural import WORDS, expected, random_network, spelling
-from searching import EXACT, LEXICON, Log, Setup, random_log_probs, spoken, step_in_chunks
 
 from streaming_asr.decoder import Decoder, DecoderOptions
 from streaming_asr.decoder_state import DecoderState
@@ -21,6 +19,8 @@ from streaming_asr.neural_lm import NO_PIECE, NeuralLM
 from streaming_asr.ngram import vocabulary_fingerprint
 from streaming_asr.search_state import FREE, HISTORY_NODE, IMPOSSIBLE, NODES, NUM_HISTORY, NUM_LINKS, UNSCORED
 from streaming_asr.tokens import NUM_TOKENS
+from tests.neural import WORDS, expected, random_network, spelling
+from tests.searching import EXACT, LEXICON, Log, Setup, random_log_probs, spoken, step_in_chunks
 
 RESCORED = dataclasses.replace(EXACT, neural_lm_weight=0.6, rescored_lm_weight=0.25, rescore_reach=1e6)
 pytestmark = pytest.mark.timeout(600)

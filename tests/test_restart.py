@@ -13,10 +13,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from fakes import BROKEN, FakeRecognizer, word
 from streaming_asr_client import Final, connect
-from test_resume import AUDIO, PACKET, SPOKEN, START, finish, resume
-from test_server import Message, client, eventually, receive, receive_all, receive_until, run, serving
 from websockets.asyncio.client import ClientConnection
 
 from streaming_asr.conversation import Conversation
@@ -26,6 +23,9 @@ from streaming_asr.server import Server
 from streaming_asr.session import Snapshot
 from streaming_asr.state import StateFolder
 from streaming_asr.worker_process import WorkerProcess, can_fork
+from tests.fakes import BROKEN, FakeRecognizer, word
+from tests.test_resume import AUDIO, PACKET, SPOKEN, START, finish, resume
+from tests.test_server import Message, client, eventually, receive, receive_all, receive_until, run, serving
 
 
 def files(folder: Path) -> list[str]:

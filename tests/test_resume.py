@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import FakeRecognizer, words
-from test_server import Message, client, eventually, receive, receive_all, receive_until, run, serving
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import InvalidStatus
@@ -22,6 +20,8 @@ from streaming_asr.limits import Limits
 from streaming_asr.messages import Ready
 from streaming_asr.server import Server
 from streaming_asr.session import State
+from tests.fakes import FakeRecognizer, words
+from tests.test_server import Message, client, eventually, receive, receive_all, receive_until, run, serving
 
 START = '{"type": "start", "resumable": true}'
 AUDIO = words(1, 2, 0, 3, 4, 5, 0, 0, 6)

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from searching import LEXICON, random_ngram
 
 from streaming_asr import search_graph
 from streaming_asr.errors import ModelError
 from streaming_asr.lexicon import Lexicon
 from streaming_asr.search_graph import SearchGraph, cache_path, read_graph
+from tests.searching import LEXICON, random_ngram
 
 
 @pytest.fixture

@@ -12,13 +12,11 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import soundfile
-from fakes import POISON, SECRET, FakeRecognizer, word, words
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from websockets.asyncio.client import ClientConnection, connect
@@ -29,6 +27,7 @@ from streaming_asr.limits import Limits
 from streaming_asr.server import Server
 from streaming_asr.server_options import ServerOptions
 from streaming_asr.websocket import WebSocketConnection
+from tests.fakes import POISON, SECRET, FakeRecognizer, word, words
 
 START = '{"type": "start"}'
 STOP = '{"type": "stop"}'
@@ -640,7 +639,7 @@ def test_a_stuck_session_cannot_hold_up_the_shutdown(monkeypatch: pytest.MonkeyP
 
 SERVE = """
 import sys
-from fakes import FakeRecognizer
+from tests.fakes import FakeRecognizer
 from streaming_asr.server import run_server
 from streaming_asr.server_options import ServerOptions
 sys.exit(run_server(FakeRecognizer, ServerOptions(port=0, drain_seconds=60)))
@@ -660,7 +659,7 @@ def test_a_signal_ends_the_process_in_order(number: signal.Signals) -> None:
             received, code, _ = await receive_all(connection)
             assert (received[-2]["text"], received[-1]["type"], code) == ("w1 w2", "done", 1001)
 
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
         [sys.executable, "-c", SERVE],
         env=environment,

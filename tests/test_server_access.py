@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 import trustme
-from fakes import FakeRecognizer, word, words
-from test_server import FINALIZE, START, STOP, client, receive, receive_all, receive_until, run, serving
 from websockets.asyncio.client import connect
 from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus
@@ -23,6 +21,8 @@ from streaming_asr.errors import InputError
 from streaming_asr.keys import add_key, revoke_key
 from streaming_asr.protocols.vosk import VoskAdapter
 from streaming_asr.server_options import ServerOptions
+from tests.fakes import FakeRecognizer, word, words
+from tests.test_server import FINALIZE, START, STOP, client, receive, receive_all, receive_until, run, serving
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_certificates_that_cannot_be_used_are_named(tmp_path: Path) -> None:
 SERVE = """
 import sys
 from pathlib import Path
-from fakes import FakeRecognizer
+from tests.fakes import FakeRecognizer
 from streaming_asr.server import run_server
 from streaming_asr.server_options import ServerOptions
 folder = Path(sys.argv[1])
@@ -237,7 +237,7 @@ def test_sighup_brings_the_new_certificate_and_open_sessions_go_on(tmp_path: Pat
         except ssl.SSLCertVerificationError:
             return False
 
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
         [sys.executable, "-c", SERVE, str(tmp_path)],
         env=environment,

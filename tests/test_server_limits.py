@@ -12,9 +12,6 @@ from typing import Any
 
 import pytest
 import trustme
-from fakes import words
-from test_server import START, STOP, client, eventually, receive, receive_all, run, serving, transcribe
-from test_server_access import trusting, write_certificate
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import InvalidStatus
@@ -25,6 +22,9 @@ from streaming_asr.audio import AudioDecoder
 from streaming_asr.limits import Limits
 from streaming_asr.protocols.native import NativeAdapter
 from streaming_asr.server import Server
+from tests.fakes import words
+from tests.test_server import START, STOP, client, eventually, receive, receive_all, run, serving, transcribe
+from tests.test_server_access import trusting, write_certificate
 
 KEEPALIVE = '{"type": "keepalive"}'
 

@@ -12,10 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import DEATH, SECRET, STALL, FakeRecognizer, word, words
 from prometheus_client.parser import text_string_to_metric_families
-from test_server import START, STOP, client, eventually, receive_all, receive_until, run, serving, transcribe
-from test_worker import num_abandoned
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
@@ -24,6 +21,9 @@ from streaming_asr.keys import add_key
 from streaming_asr.limits import Limits
 from streaming_asr.server import Server
 from streaming_asr.worker import StepReport
+from tests.fakes import DEATH, SECRET, STALL, FakeRecognizer, word, words
+from tests.test_server import START, STOP, client, eventually, receive_all, receive_until, run, serving, transcribe
+from tests.test_worker import num_abandoned
 
 DASHBOARD = Path(__file__).parents[1] / "deploy" / "grafana-dashboard.json"
 
@@ -213,7 +213,7 @@ def test_a_housekeeping_that_fails_is_told_once_and_goes_on(
 
 SERVE = """
 import sys
-from fakes import FakeRecognizer
+from tests.fakes import FakeRecognizer
 from streaming_asr.server import run_server
 from streaming_asr.server_options import ServerOptions
 sys.exit(run_server(FakeRecognizer, ServerOptions(port=0, drain_seconds=0), sys.argv[1], sys.argv[2]))
@@ -247,7 +247,7 @@ def test_no_log_at_any_level_holds_a_word_of_a_session(level: str, form: str, tm
         async for _ in connection:
             pass
 
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(
         [sys.executable, "-c", SERVE, level, form],
         env=environment,

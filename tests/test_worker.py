@@ -9,7 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import (
+
+from streaming_asr.audio import AudioDecoder, Samples
+from streaming_asr.engine import Engine
+from streaming_asr.handle import MAX_REQUESTS, Handle
+from streaming_asr.messages import Event, Final, Partial, SpeechStarted, StreamOptions, Timings
+from streaming_asr.worker import StepReport, delayed, is_runnable, timed
+from tests.fakes import (
     BROKEN,
     CHUNK_SAMPLES,
     DEATH,
@@ -22,12 +28,6 @@ from fakes import (
     word,
     words,
 )
-
-from streaming_asr.audio import AudioDecoder, Samples
-from streaming_asr.engine import Engine
-from streaming_asr.handle import MAX_REQUESTS, Handle
-from streaming_asr.messages import Event, Final, Partial, SpeechStarted, StreamOptions, Timings
-from streaming_asr.worker import StepReport, delayed, is_runnable, timed
 
 # --- engine --------------------------------------------------------------------------------------------------------
 

@@ -15,8 +15,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import BROKEN, POISON, SECRET, STALL, FakeRecognizer, FakeStream, word, words
-from test_worker import Listener, eventually, num_abandoned, run, samples
 
 from streaming_asr import worker_process
 from streaming_asr.engine import Engine
@@ -27,6 +25,8 @@ from streaming_asr.server import Server
 from streaming_asr.server_options import ServerOptions
 from streaming_asr.worker import StepReport
 from streaming_asr.worker_process import RemoteHandle, Usage, WorkerHost, WorkerProcess
+from tests.fakes import BROKEN, POISON, SECRET, STALL, FakeRecognizer, FakeStream, word, words
+from tests.test_worker import Listener, eventually, num_abandoned, run, samples
 
 pytestmark = pytest.mark.skipif(not worker_process.can_fork(), reason="no processes are forked here")
 
@@ -490,7 +490,7 @@ def test_signals_to_all_processes_are_the_servers_and_its_sockets_its_own() -> N
 
 SERVE_FOREVER = """
 import asyncio
-from fakes import FakeRecognizer
+from tests.fakes import FakeRecognizer
 from streaming_asr.engine import Engine
 
 class ForkedRecognizer(FakeRecognizer):

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_server import run, serving
 
 from benchmarks.endurance import (
     FAKE_LAP,
@@ -18,6 +17,7 @@ from benchmarks.endurance import (
     main,
     short_sessions,
 )
+from tests.test_server import run, serving
 
 WELL = {"lost_samples": 0, "drift_samples": 0, "growth": 0.01}
 

@@ -6,11 +6,11 @@ import math
 from pathlib import Path
 
 import pytest
-from neural import expected, random_network, spelling
-from searching import Setup
 
 from benchmarks.perplexity import neural_log_prob, ngram_log_prob
 from streaming_asr.neural_lm import NeuralLM
+from tests.neural import expected, random_network, spelling
+from tests.searching import Setup
 
 
 def test_words_are_scored_one_after_the_other_and_unknown_ones_are_not(tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ import signal
 from pathlib import Path
 
 import pytest
-from fakes import FakeRecognizer, words
-from test_server import run, serving
 
 from benchmarks import restarts
 from benchmarks.restarts import Restart, is_whole, speech
 from benchmarks.soak import BYTES_PER_SECOND, Told, play
 from streaming_asr.server import Server
 from streaming_asr.server_options import ServerOptions
+from tests.fakes import FakeRecognizer, words
+from tests.test_server import run, serving
 
 TOLD: Told = (((0, "w1 w2"), (1, "w3")), 0.4)
 

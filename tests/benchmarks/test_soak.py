@@ -6,14 +6,14 @@ import os
 from typing import Any
 
 import pytest
-from fakes import words
 from streaming_asr_client import client
-from test_server import run, serving
 
 from benchmarks import soak
 from benchmarks.compute import parse_metrics
 from benchmarks.cuts import Network, Way
 from benchmarks.endurance import ForgetfulRecognizer
+from tests.fakes import words
+from tests.test_server import run, serving
 
 CLIPS = [words(1, 2, 3, 0, 4, 5, 0, 0, 6, 7, 8, *[0] * 5), words(*range(20, 40)), words(9, 0, 0, 10)]
 SMALL = soak.Soak(seconds=6.0, streams=8, cut_seconds=0.3, pace=2.0, memory_seconds=0.2)

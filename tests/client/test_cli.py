@@ -25,8 +25,8 @@ import pytest
 from streaming_asr_client import __version__
 from websockets.asyncio.server import ServerConnection
 
-from .conftest import Popen, write_wav
-from .fake_server import FakeServer, Recorded, ready, recognize
+from tests.client.conftest import Popen, write_wav
+from tests.client.fake_server import FakeServer, Recorded, ready, recognize
 
 Mic = Callable[..., Popen]
 

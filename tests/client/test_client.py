@@ -30,7 +30,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.http11 import Response
 
-from .fake_server import READY, FakeServer, Recorded, ready, recognize
+from tests.client.fake_server import READY, FakeServer, Recorded, ready, recognize
 
 SECOND = bytes(32000)
 URL = "ws://h:1/v1/stream"

@@ -27,8 +27,8 @@ from streaming_asr_client.microphone import (
     input_devices,
 )
 
-from .conftest import Popen, write_wav
-from .fake_server import FakeServer
+from tests.client.conftest import Popen, write_wav
+from tests.client.fake_server import FakeServer
 
 if TYPE_CHECKING:
     from tests.conftest import VirtualMicrophone

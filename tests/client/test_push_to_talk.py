@@ -16,9 +16,9 @@ from streaming_asr_client.errors import UsageError
 from streaming_asr_client.protocol import Request
 from streaming_asr_client.push_to_talk import SpaceBar, Switch, gated
 
-from .conftest import write_wav
-from .fake_server import FakeServer
-from .test_cli import Mic
+from tests.client.conftest import write_wav
+from tests.client.fake_server import FakeServer
+from tests.client.test_cli import Mic
 
 HELD = [0.0, 0.5, 0.53, 0.56, 0.59]
 

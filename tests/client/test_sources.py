@@ -14,7 +14,7 @@ import pytest
 from streaming_asr_client.errors import UsageError
 from streaming_asr_client.sources import AudioSource, Pace, StdinSource, WavSource
 
-from .conftest import write_wav
+from tests.client.conftest import write_wav
 
 
 async def everything(source: AudioSource) -> list[bytes]:

@@ -17,9 +17,8 @@ import soxr
 import websocket
 
 from streaming_asr.evaluate import count_word_errors
-
-from .conftest import BIN, DEMO, ServerProcess
-from .test_server import DEMO_TEXT
+from tests.end_to_end.conftest import BIN, DEMO, ServerProcess
+from tests.end_to_end.test_server import DEMO_TEXT
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from streaming_asr.evaluate import count_word_errors
-
-from .conftest import DEMO, ServerProcess
-from .test_server import DEMO_TEXT
+from tests.end_to_end.conftest import DEMO, ServerProcess
+from tests.end_to_end.test_server import DEMO_TEXT
 
 pytestmark = pytest.mark.timeout(300)
 

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from streaming_asr.evaluate import count_word_errors
-
-from .conftest import ServerProcess
-from .test_server import DEMO_TEXT
+from tests.end_to_end.conftest import ServerProcess
+from tests.end_to_end.test_server import DEMO_TEXT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

@@ -18,8 +18,7 @@ from streaming_asr.evaluate import count_word_errors, stream_recordings
 from streaming_asr.features import Samples
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import Recording, read_samples
-
-from .conftest import BIN, DEMO, ServerProcess
+from tests.end_to_end.conftest import BIN, DEMO, ServerProcess
 
 if TYPE_CHECKING:
     from tests.conftest import VirtualMicrophone

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from test_numbers import WORDS
 
 from streaming_asr.formatting.marks import MARKS
 from streaming_asr.formatting.writer import MAX_WORDS_BEFORE, Formatter, as_written, open_after, open_sentence
 from streaming_asr.messages import Final, Word
+from tests.formatting.test_numbers import WORDS
 
 
 class Told:

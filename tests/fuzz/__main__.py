@@ -20,7 +20,7 @@ from collections.abc import Callable
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from .targets import SEEDS, TARGETS, WORDS
+from tests.fuzz.targets import SEEDS, TARGETS, WORDS
 
 HANG_SECONDS = 20  # for one input, which takes milliseconds
 MAX_GROWTH_BYTES = 300 << 20  # of a process

@@ -9,7 +9,7 @@ from pathlib import Path
 import atheris
 
 with atheris.instrument_imports(include=["streaming_asr", "streaming_asr_client"]):
-    from .targets import SEEDS, TARGETS, WORDS
+    from tests.fuzz.targets import SEEDS, TARGETS, WORDS
 
 MAX_INPUT_BYTES = 4096
 

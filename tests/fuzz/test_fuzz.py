@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from .__main__ import feed
-from .targets import TARGETS
+from tests.fuzz.__main__ import feed
+from tests.fuzz.targets import TARGETS
 
 
 @pytest.mark.parametrize("name", TARGETS)

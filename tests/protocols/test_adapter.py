@@ -4,8 +4,6 @@ import base64
 import json
 
 import pytest
-from machine import new
-from test_wyoming import FORMAT, event
 
 from streaming_asr.protocols.adapter import Adapter, Mark, Output
 from streaming_asr.protocols.deepgram import DeepgramAdapter
@@ -15,6 +13,8 @@ from streaming_asr.protocols.sherpa_onnx import SherpaOnnxAdapter
 from streaming_asr.protocols.vosk import VoskAdapter
 from streaming_asr.protocols.wyoming import WyomingAdapter
 from streaming_asr.session import Flush, Push
+from tests.protocols.machine import new
+from tests.protocols.test_wyoming import FORMAT, event
 
 SECONDS = 4
 APPEND = {"type": "input_audio_buffer.append", "audio": base64.b64encode(bytes(SECONDS * 48_000)).decode()}

@@ -8,12 +8,9 @@ import wave
 from typing import Any
 
 import pytest
-from fakes import words
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine import JSON, close_code, final, new, opened, partial, sent, settled
 from msgspec import structs
-from test_server import run, serving
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
@@ -23,6 +20,9 @@ from streaming_asr.messages import Endpointing, SpeechStarted
 from streaming_asr.protocols.adapter import Adapter, Handshake, Note
 from streaming_asr.protocols.deepgram import DeepgramAdapter
 from streaming_asr.session import Close, Flush, ModelInfo
+from tests.fakes import words
+from tests.protocols.machine import JSON, close_code, final, new, opened, partial, sent, settled
+from tests.test_server import run, serving
 
 PCM = "encoding=linear16&sample_rate=16000"
 MODEL = ModelInfo("en-test", 80, 95, "en")

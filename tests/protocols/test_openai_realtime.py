@@ -6,12 +6,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fakes import CHUNK_SAMPLES
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine import JSON, close_code, final, new, opened, partial, sent
 from openai import AsyncOpenAI
-from test_server import run, serving
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
@@ -19,6 +16,9 @@ from streaming_asr.messages import Endpointing, SpeechStarted
 from streaming_asr.protocols.adapter import Adapter, Note
 from streaming_asr.protocols.openai_realtime import OpenAIAdapter
 from streaming_asr.session import Flush, Push
+from tests.fakes import CHUNK_SAMPLES
+from tests.protocols.machine import JSON, close_code, final, new, opened, partial, sent
+from tests.test_server import run, serving
 
 DELTA = "conversation.item.input_audio_transcription.delta"
 COMPLETED = "conversation.item.input_audio_transcription.completed"

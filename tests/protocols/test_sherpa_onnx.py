@@ -6,15 +6,15 @@ import sys
 import wave
 from pathlib import Path
 
-from fakes import words
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine import close_code, final, new, opened, partial, sent, settled
-from test_server import run, serving
 
 from streaming_asr.protocols.adapter import Write
 from streaming_asr.protocols.sherpa_onnx import SherpaOnnxAdapter
 from streaming_asr.session import Close, Flush
+from tests.fakes import words
+from tests.protocols.machine import close_code, final, new, opened, partial, sent, settled
+from tests.test_server import run, serving
 
 
 def test_results_then_the_last_and_done() -> None:

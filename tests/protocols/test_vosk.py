@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 import websocket
-from fakes import words
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine import JSON, close_code, final, new, opened, partial, sent
-from test_server import run, serving
 from websockets.asyncio.client import connect
 
 from streaming_asr.messages import Alternative, Final
 from streaming_asr.protocols.adapter import Mark, Note
 from streaming_asr.protocols.vosk import VoskAdapter
 from streaming_asr.session import Flush, Push
+from tests.fakes import words
+from tests.protocols.machine import JSON, close_code, final, new, opened, partial, sent
+from tests.test_server import run, serving
 
 AUDIO = bytes(320)
 

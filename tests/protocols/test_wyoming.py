@@ -7,12 +7,8 @@ import socket
 from typing import Any
 
 import pytest
-from fakes import FakeRecognizer, words
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine import close_code, final, new, opened, partial, settled
-from test_server import eventually, run, serving
-from test_server_limits import seconds_of
 from wyoming.asr import Transcribe, Transcript, TranscriptChunk, TranscriptStart, TranscriptStop
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.client import AsyncTcpClient
@@ -27,6 +23,10 @@ from streaming_asr.protocols.adapter import Output, Write
 from streaming_asr.protocols.wyoming import EventReader, WyomingAdapter, WyomingEvent
 from streaming_asr.server import Server
 from streaming_asr.session import Close, Flush, Push
+from tests.fakes import FakeRecognizer, words
+from tests.protocols.machine import close_code, final, new, opened, partial, settled
+from tests.test_server import eventually, run, serving
+from tests.test_server_limits import seconds_of
 
 FORMAT = {"rate": 16000, "width": 2, "channels": 1}
 

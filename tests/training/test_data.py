@@ -13,8 +13,7 @@ from streaming_asr.training.data import (
     draw_tempo,
     length_buckets,
 )
-
-from .corpus import write_corpus
+from tests.training.corpus import write_corpus
 
 MEAN = np.full(80, 5.0, np.float32)
 FEATURES = np.random.default_rng(0).uniform(1, 20, (400, 80)).astype(np.float16)

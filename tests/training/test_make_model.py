@@ -14,8 +14,7 @@ import pytest
 from streaming_asr.evaluate import count_word_errors, stream_recordings
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import find_recordings
-
-from .corpus import CHORDS, SETTINGS, write_corpus
+from tests.training.corpus import CHORDS, SETTINGS, write_corpus
 
 pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]

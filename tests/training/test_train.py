@@ -30,8 +30,7 @@ from streaming_asr.training.dataset import Cut, DataSet, read_pronunciations
 from streaming_asr.training.export import export_model
 from streaming_asr.training.runs import read_settings
 from streaming_asr.training.train import Plan, TrainConfig, Trainer, train
-
-from .corpus import CHORDS, LEXICON, SETTINGS, write_corpus
+from tests.training.corpus import CHORDS, LEXICON, SETTINGS, write_corpus
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 pytestmark = pytest.mark.timeout(300)

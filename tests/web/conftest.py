@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
-from page_server import PageServer
+
+from tests.web.page_server import PageServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from fakes import FakeRecognizer, FakeStream
 
 from streaming_asr.audio import Samples
 from streaming_asr.messages import Event, Partial, StreamOptions
 from streaming_asr.server import Server
 from streaming_asr.server_options import ServerOptions
+from tests.fakes import FakeRecognizer, FakeStream
 
 
 class _Stream(FakeStream):

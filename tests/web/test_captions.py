@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from page_server import PageServer
+
+from tests.web.page_server import PageServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

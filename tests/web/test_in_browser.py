@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from fakes import CHUNK_MS, words
-from page_server import PageServer
 
 from streaming_asr.keys import add_key
+from tests.fakes import CHUNK_MS, words
+from tests.web.page_server import PageServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Locator, Page

@@ -14,8 +14,9 @@ from streaming_asr import subtitles
 from streaming_asr.messages import Final, Word
 
 if TYPE_CHECKING:
-    from page_server import PageServer
     from playwright.sync_api import Browser, Page
+
+    from tests.web.page_server import PageServer
 
 
 @pytest.fixture(scope="module")
