@@ -9,7 +9,6 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection
 
-from streaming_asr import journal as journal_module
 from streaming_asr.errors import InputError
 from streaming_asr.journal import Journal
 from streaming_asr.messages import Final
@@ -60,9 +59,9 @@ def test_a_full_disk_is_said_once_and_spoils_no_line(
     journal = Journal(tmp_path)
     append(journal, final(0, "kept"))
     write = os.write
-    monkeypatch.setattr(journal_module.os, "write", lambda file, data: write(file, data[:7]))  # half a line fits
+    monkeypatch.setattr(os, "write", lambda file, data: write(file, data[:7]))  # half a line fits
     append(journal, final(1, "lost"), final(2, "lost"))
-    monkeypatch.setattr(journal_module.os, "write", write)
+    monkeypatch.setattr(os, "write", write)
     append(journal, final(3, "kept"))
     assert [entry["text"] for entry in entries(tmp_path)] == ["kept", "kept"]
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from streaming_asr import worker_process
+from streaming_asr.channel import Channel
 from streaming_asr.engine import Engine
 from streaming_asr.errors import InputError
 from streaming_asr.handle import MAX_REQUESTS, TELL_SAMPLES, Callbacks
@@ -536,7 +537,7 @@ async def hosted(recognizer: FakeRecognizer, **options: Any) -> AsyncIterator[Wo
     """A worker whose child is played here, so that a test can look into it."""
     worker = WorkerProcess(recognizer, 8, 10.0, options.get("stall_seconds", 30.0), lambda report: None)
     ours, its = socket.socketpair()
-    worker._channel = worker_process.Channel(ours, worker._on_message, worker._on_end)
+    worker._channel = Channel(ours, worker._on_message, worker._on_end)
     host = WorkerHost(its, recognizer, 8, 10.0, options.get("stall_seconds", 30.0))
     child = asyncio.create_task(host.run())
     yield worker

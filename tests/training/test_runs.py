@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import time
 from pathlib import Path
 
 import pytest
@@ -55,7 +56,7 @@ def test_a_processor_computes_in_bfloat16_where_that_is_faster(
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: is_supported)
     clock = itertools.accumulate(itertools.cycle([0.0, 1.0, 0.0, seconds]))  # of a product in float32, and in bfloat16
-    monkeypatch.setattr(runs.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
     runs._is_bfloat16_faster.cache_clear()
     with bfloat16_where_fast("cpu"):
         assert torch.is_autocast_enabled("cpu") == is_used
