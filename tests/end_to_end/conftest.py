@@ -49,7 +49,8 @@ def recognizer() -> Recognizer:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[ServerProcess]:
-    command = [BIN / "streaming-asr", "serve", "--port", "0", "--max-sessions", "64", "--max-latency-ms", "60000"]
+    command: list[str | Path] = [BIN / "streaming-asr", "serve", "--port", "0", "--max-sessions", "64"]
+    command += ["--max-latency-ms", "60000"]
     command += [argument for option in OTHER_PORTS for argument in (option, "0")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.timeout(300)
 
 
 def pcm() -> bytes:
-    with wave.open(str(DEMO)) as file:
+    with wave.open(str(DEMO), "rb") as file:
         return file.readframes(file.getnframes())
 
 
@@ -68,6 +68,7 @@ def deepgram(server: ServerProcess) -> str:
 
 def openai(server: ServerProcess) -> str:
     from openai import AsyncOpenAI
+    from openai.types.realtime import RealtimeTranscriptionSessionCreateRequestParam
 
     async def transcribe() -> str:
         sound = soxr.resample(np.frombuffer(pcm(), "<i2"), 16000, 24000).astype("<i2").tobytes()
@@ -75,16 +76,20 @@ def openai(server: ServerProcess) -> str:
             AsyncOpenAI(base_url=server.url.replace("ws:", "http:") + "/v1", api_key="any") as client,
             client.realtime.connect(extra_query={"intent": "transcription"}) as connection,
         ):
-            audio = {"input": {"format": {"type": "audio/pcm", "rate": 24000}, "turn_detection": None}}
-            await connection.session.update(session={"type": "transcription", "audio": audio})
+            wanted: RealtimeTranscriptionSessionCreateRequestParam = {
+                "type": "transcription",
+                "audio": {"input": {"format": {"type": "audio/pcm", "rate": 24000}, "turn_detection": None}},
+            }
+            await connection.session.update(session=wanted)
             for frame in frames(sound):
                 await connection.input_audio_buffer.append(audio=base64.b64encode(frame).decode())
             await connection.input_audio_buffer.commit()
             deltas = ""
             async for event in connection:
-                if event.type.endswith("transcription.delta"):
+                if event.type == "conversation.item.input_audio_transcription.delta":
+                    assert event.delta is not None
                     deltas += event.delta
-                if event.type.endswith("transcription.completed"):
+                if event.type == "conversation.item.input_audio_transcription.completed":
                     assert deltas == event.transcript
                     return event.transcript
         raise AssertionError("the connection closed")

@@ -109,7 +109,7 @@ def test_a_session_hears_words_that_the_lexicon_lacks(
 
 def test_a_client_killed_in_mid_word_leaves_the_server_serving(server: ServerProcess) -> None:
     before = server.num_file_descriptors
-    command = [BIN / "streaming-asr-mic", "--server", server.url, "--file", DEMO, "--format", "json"]
+    command: list[str | Path] = [BIN / "streaming-asr-mic", "--server", server.url, "--file", DEMO, "--format", "json"]
     for _ in range(3):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as client:
             assert client.stdout is not None
@@ -148,7 +148,7 @@ def test_half_an_hour_keeps_memory_flat(server: ServerProcess, recordings: list[
 
 def test_the_microphone_reaches_the_transcript(server: ServerProcess, virtual_microphone: VirtualMicrophone) -> None:
     """PulseAudio's null sink stands in for the microphone; the client is the real one, stopped by Ctrl-C."""
-    command = [BIN / "streaming-asr-mic", "--server", server.url]
+    command: list[str | Path] = [BIN / "streaming-asr-mic", "--server", server.url]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=virtual_microphone.environment
     ) as client:
@@ -164,7 +164,7 @@ def test_the_microphone_reaches_the_transcript(server: ServerProcess, virtual_mi
 def test_transcribe_writes_every_format(tmp_path: Path) -> None:
     broken = tmp_path / "broken.wav"
     broken.write_bytes(b"not audio")
-    command = [BIN / "streaming-asr", "transcribe"]
+    command: list[str | Path] = [BIN / "streaming-asr", "transcribe"]
     for form, beginning in {"srt": "1\n00:00:0", "vtt": "WEBVTT\n\n00:00:0"}.items():
         subtitles = subprocess.check_output([*command, "--format", form, DEMO], text=True, timeout=120)
         assert subtitles.startswith(beginning)
@@ -188,7 +188,7 @@ def test_transcribe_writes_every_format(tmp_path: Path) -> None:
 
 def test_evaluate_prints_one_object(recordings: list[Recording]) -> None:
     folder = recordings[0].path.parents[1]
-    command = [BIN / "streaming-asr", "evaluate", folder, "--limit", "3", "--json"]
+    command: list[str | Path] = [BIN / "streaming-asr", "evaluate", folder, "--limit", "3", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     row = json.loads(done.stdout)
     assert row["words"] == sum(len(recording.words) for recording in recordings[:3])
