@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from streaming_asr.audio import AudioDecoder, Samples
-from streaming_asr.engine import Engine
+from streaming_asr.engine import Engine, StreamHandle
 from streaming_asr.handle import MAX_REQUESTS, Handle
 from streaming_asr.messages import Event, Final, Partial, SpeechStarted, StreamOptions, Timings
-from streaming_asr.worker import StepReport, delayed, is_runnable, timed
+from streaming_asr.worker import StepReport, Worker, delayed, is_runnable, timed
 from tests.fakes import (
     BROKEN,
     CHUNK_SAMPLES,
@@ -77,6 +77,13 @@ class Listener:
             self.changed.clear()
             await self.changed.wait()
         return self.finals
+
+
+def workers_of(engine: Engine) -> list[Worker]:
+    """Each a thread: none is a process here."""
+    workers = [worker for worker in engine._workers if isinstance(worker, Worker)]
+    assert len(workers) == len(engine._workers)
+    return workers
 
 
 def num_abandoned(engine: Engine) -> int:
@@ -146,7 +153,7 @@ def test_workers_share_the_streams_and_step_at_the_same_time() -> None:
             for number, listener in enumerate(listeners, start=1):
                 listener.handle.push(samples(words(number, 0, number)))
                 listener.handle.flush("stop")
-            await eventually(lambda: all(worker._in_hand for worker in engine._workers))
+            await eventually(lambda: all(worker._in_hand for worker in workers_of(engine)))
             assert [worker.num_streams for worker in engine._workers] == [2, 2, 2]
             recognizer.gate.set()
             for number, listener in enumerate(listeners, start=1):
@@ -220,7 +227,7 @@ def test_streams_are_opened_one_at_a_time_so_that_the_others_go_on(monkeypatch: 
         recognizer = FakeRecognizer()
         opened_in: list[int] = []  # which piece of work
         async with running(recognizer) as engine:
-            (worker,) = engine._workers
+            (worker,) = workers_of(engine)
             stream = recognizer.stream
 
             def watched(options: StreamOptions) -> FakeStream:
@@ -292,12 +299,12 @@ def test_a_full_backlog_holds_its_sender_back_until_it_drains() -> None:
 
 def test_who_is_woken_while_the_worker_looks_whom_to_wake_breaks_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     gone = threading.Event()
-    has_capacity = Handle.has_capacity.fget
-    assert has_capacity is not None
+    has_capacity: Callable[[Handle], bool] = vars(Handle)["has_capacity"].fget
 
     def wake_meanwhile(handle: Handle) -> bool:
         if not (has := has_capacity(handle)) or threading.current_thread().name != "engine":
             return has
+        assert handle._has_capacity is not None
         handle._worker.on_loop(handle._has_capacity.set)  # as it did for the block before
         assert gone.wait(30)
         return has
@@ -383,7 +390,7 @@ def test_silence_sent_at_once_shares_the_front_end(monkeypatch: pytest.MonkeyPat
         names = iter(range(2))
         monkeypatch.setattr(recognizer, "stream", lambda options: Asleep(next(names)))
         async with running(recognizer) as engine:
-            with engine._workers[0].wake:  # so that the worker finds both at once
+            with workers_of(engine)[0].wake:  # so that the worker finds both at once
                 for _ in range(2):
                     listener = Listener(engine)
                     listener.handle.push(np.zeros(16000 * 10, np.float32))
@@ -493,7 +500,7 @@ def test_a_worker_that_stands_still_or_dies_is_replaced_and_other_streams_go_on(
         recognizer = FakeRecognizer()
         async with running(recognizer, max_batch=1, stall_seconds=0.05) as engine:
             good, bad = Listener(engine), Listener(engine)
-            [worker] = engine._workers
+            [worker] = workers_of(engine)
             await eventually(lambda: recognizer.open_streams == 2 and worker._in_hand is None)
             assert not engine.supervise()
             bad.handle.push(samples(word(fault)))
@@ -528,12 +535,14 @@ def test_streams_hear_that_they_are_lost_also_when_no_other_worker_can_be_starte
         recognizer = FakeRecognizer()
         async with running(recognizer) as engine:
             bad, good = Listener(engine), Listener(engine)
-            [worker] = engine._workers
+            [worker] = workers_of(engine)
             await eventually(lambda: recognizer.open_streams == 2 and worker._in_hand is None)
+            thread = worker._thread
+            assert thread is not None
             bad.handle.push(samples(word(DEATH)))
             with monkeypatch.context() as patch:
                 patch.setattr(threading.Thread, "start", no_more)
-                await eventually(lambda: not worker._thread.is_alive())
+                await eventually(lambda: not thread.is_alive())
                 with pytest.raises(RuntimeError, match="new thread"):
                     engine.supervise()
             assert bad.failed.is_set()
@@ -563,7 +572,7 @@ def test_a_stream_waits_from_when_it_was_ready_whatever_comes_meanwhile(monkeypa
     async def test() -> None:
         recognizer = FakeRecognizer()
         now = 0.0
-        waiting: list[Handle] = []
+        waiting: list[StreamHandle] = []
         step = recognizer.step
         reports: list[StepReport] = []
 
