@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import subprocess
 import sys
 import wave
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -21,20 +23,37 @@ def mic() -> Iterator[Callable[..., Popen]]:
     """Starts `streaming-asr-mic` with pipes; whatever is left of it at the end is killed."""
     with contextlib.ExitStack() as started:
 
-        def start(*arguments: str, environment: dict[str, str] | None = None, **streams: int) -> Popen:
+        def start(
+            *arguments: str,
+            environment: dict[str, str] | None = None,
+            stdin: int = subprocess.DEVNULL,
+            stdout: int = subprocess.PIPE,
+            stderr: int = subprocess.PIPE,
+            start_new_session: bool = False,
+        ) -> Popen:
             process = started.enter_context(
                 subprocess.Popen(
                     [sys.executable, "-m", "streaming_asr_client", *arguments],
                     env=(os.environ if environment is None else environment) | {"PYTHONWARNINGS": "error"},
                     text=True,
                     encoding="utf-8",
-                    **({"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | streams),
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    start_new_session=start_new_session,
                 )
             )
             started.callback(process.kill)
             return process
 
         yield start
+
+
+def bytes_to(process: Popen) -> BinaryIO:
+    """Its standard input, for bytes: the pipes of `mic` are opened for text."""
+    assert isinstance(process.stdin, io.TextIOWrapper)
+    buffer: BinaryIO = process.stdin.buffer
+    return buffer
 
 
 def write_wav(path: Path, samples: np.ndarray, sample_rate: int = 16000) -> Path:

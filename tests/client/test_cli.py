@@ -25,7 +25,7 @@ import pytest
 from streaming_asr_client import __version__
 from websockets.asyncio.server import ServerConnection
 
-from tests.client.conftest import Popen, write_wav
+from tests.client.conftest import Popen, bytes_to, write_wav
 from tests.client.fake_server import FakeServer, Recorded, ready, recognize
 
 Mic = Callable[..., Popen]
@@ -86,8 +86,7 @@ def test_raw_stdin(mic: Mic) -> None:
     sound = bytes(range(256)) * 125  # 1 s
     with FakeServer() as server:
         process = mic("--server", server.url, "--file", "-", "--fast", stdin=subprocess.PIPE)
-        assert process.stdin is not None
-        process.stdin.buffer.write(sound)
+        bytes_to(process).write(sound)
         out, err = process.communicate(timeout=30)
     assert (out, err, process.returncode) == ("word0 word1 word2 word3\n", "", 0)
     assert bytes(server.clients[0].audio) == sound
@@ -136,9 +135,8 @@ def test_a_signal_prints_the_last_final(mic: Mic, tmp_path: Path, number: int, s
         name = str(wav) if source == "file" else "-"
         process = mic("--server", server.url, "--file", name, stdin=subprocess.PIPE)
         if source == "stdin":  # stays open, and the reader blocked, to the end
-            assert process.stdin is not None
-            process.stdin.buffer.write(bytes(32000))
-            process.stdin.flush()
+            bytes_to(process).write(bytes(32000))
+            bytes_to(process).flush()
         server.wait_for_audio(0.6)
         process.send_signal(number)
         process.wait(30)

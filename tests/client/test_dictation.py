@@ -86,8 +86,13 @@ def test_spoken_marks_replace_the_servers(finals: list[tuple[str, str]], text: s
 
 
 def test_figures_that_say_several_words_stay_whole() -> None:
-    words = (Word("at", 0, 1, 0.9, "At"), Word("five", 1, 2, 0.9, "5 p.m."), Word("p", 2, 3, 0.9, ""))
-    words += (Word("m", 3, 4, 0.9, ""), Word("tomorrow", 4, 5, 0.9, "tomorrow."))
+    words = (
+        Word("at", 0, 1, 0.9, "At"),
+        Word("five", 1, 2, 0.9, "5 p.m."),
+        Word("p", 2, 3, 0.9, ""),
+        Word("m", 3, 4, 0.9, ""),
+        Word("tomorrow", 4, 5, 0.9, "tomorrow."),
+    )
     text = Final(0, "at five p m tomorrow", 0, 5, 0.9, "stop", words, formatted="At 5 p.m. tomorrow.")
     assert follow("", [text]) == "At 5 p.m. tomorrow."
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -115,7 +116,11 @@ def test_client_and_server_mean_the_same_messages() -> None:
     for event in [*TYPE_NAMES, Word, Alternative, Timings]:
         fields = tuple(field.name for field in dataclasses.fields(event))
         assert fields == getattr(messages, event.__name__).__struct_fields__
-    for options, message in [(Options(), messages.Start()), (Endpointing(), messages.Endpointing())]:
+    pairs: list[tuple[Options | Endpointing, Any]] = [
+        (Options(), messages.Start()),
+        (Endpointing(), messages.Endpointing()),
+    ]
+    for options, message in pairs:
         ours = {field.name: getattr(options, field.name) for field in dataclasses.fields(options)}
         theirs = {name: getattr(message, name) for name in message.__struct_fields__}
         theirs.pop("resume", None)  # of another session: no option of this one

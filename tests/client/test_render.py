@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from streaming_asr_client.clean import clean
 from streaming_asr_client.dictation import Dictation, line
-from streaming_asr_client.events import Done, Final, Partial, SpeechStarted
+from streaming_asr_client.events import Done, Event, Final, Partial, SpeechStarted
 from streaming_asr_client.render import JsonView, LinesView
 
 SIZE = os.terminal_size((3, 2))
@@ -23,7 +23,7 @@ def final(text: str) -> Final:
 
 def test_lines() -> None:
     view = LinesView()
-    events = [SpeechStarted(0.0), Partial(0, "a", "b", 0.0, 1.0), Done(1.0, 1)]
+    events: list[Event] = [SpeechStarted(0.0), Partial(0, "a", "b", 0.0, 1.0), Done(1.0, 1)]
     assert "".join(view.show(event, SIZE) for event in events) + view.close() == ""
     assert "".join(view.settle(line(final(text)), SIZE) for text in ("a  b\nc", " ", "d")) == "a b c\nd\n"
 
