@@ -85,7 +85,7 @@ def step_in_chunks(decoder: Decoder, log_probs: Log, chunks: Sequence[int]) -> D
 
 def normalized(logits: NDArray[np.floating]) -> Log:
     logits = np.asarray(logits, np.float64)
-    return (logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))).astype(np.float32)
+    return np.asarray(logits - np.log(np.exp(logits).sum(axis=1, keepdims=True)), np.float32)
 
 
 def spoken(text: str, sure: float = 6.0) -> Log:

@@ -19,7 +19,7 @@ SPOKEN = ["w1 w2", "w3 w4 w5", "w6"]
 PACKET = 1001  # bytes: cuts samples in two
 
 
-async def transcribe(network: Network, way: Way, cut_at: int, spool: Path | None = None) -> list[Event]:
+async def transcribe(network: Network, way: Way, cut_at: int | None, spool: Path | None = None) -> list[Event]:
     async def audio() -> AsyncIterator[bytes]:
         for number, at in enumerate(range(0, len(AUDIO), PACKET)):
             if number == cut_at:
@@ -27,7 +27,7 @@ async def transcribe(network: Network, way: Way, cut_at: int, spool: Path | None
             yield AUDIO[at : at + PACKET]
             await asyncio.sleep(0)
 
-    async with connect(network.url, resume_seconds=20, spool=spool and str(spool)) as session:
+    async with connect(network.url, resume_seconds=20, spool=None if spool is None else str(spool)) as session:
         return [event async for event in session.transcribe(audio())]
 
 

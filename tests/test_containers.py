@@ -39,6 +39,7 @@ def written(kind: str, channels: int = 1) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format=form) as container:
         stream = container.add_stream(codec, rate=sample_rate, layout="mono" if channels == 1 else "stereo")
+        assert isinstance(stream, av.AudioStream)
         interleaved = np.repeat(tone(sample_rate), channels)[None]
         frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=stream.layout)
         frame.sample_rate = sample_rate

@@ -211,7 +211,7 @@ def test_threads_that_search_at_once_do_not_disturb_each_other(setup: Setup) -> 
     log_probs = np.stack([random_log_probs(seed, 200, 4.0) for seed in range(13)])
     lengths = [200 - 13 * (seed % 5) for seed in range(13)]  # so that some have more to do
 
-    def search(_: int) -> tuple[list[DecoderState], list[Hypothesis]]:
+    def search(_: int) -> tuple[list[DecoderState], list[Guess]]:
         states = [decoder.start() for _ in log_probs]
         decoder.step_many(states, log_probs, lengths)
         return states, decoder.best_many(states)
@@ -254,7 +254,7 @@ def test_stable_words_are_never_taken_back(
     for index, (num_frames, unstable) in enumerate(plan):
         decoder.step(state, random_log_probs(seed + index, num_frames, peak))
         before = decoder.best(state)
-        hypotheses = [before, *decoder.finish(state, 4)]
+        hypotheses: list[Guess | Hypothesis] = [before, *decoder.finish(state, 4)]
         if unstable >= 0:  # commit all but so many words
             wanted = max(0, len(before.words.ids) - unstable)
             stable = decoder.commit(state, wanted)
@@ -271,8 +271,7 @@ def test_stable_words_are_never_taken_back(
             assert all(start <= end for start, end in zip(starts, ends, strict=True))
             assert all(end < start for end, start in zip(ends[:-1], starts[1:], strict=True))
             assert not ends or ends[-1] < state.num_frames
-        last = hypotheses[-1]
-        settled = [(word.word_id, word.start_frame) for word in last.words[: last.stable_words]]
+        settled = begun[: hypothesis.stable_words]  # of the last
 
 
 @settings(max_examples=40, deadline=None)

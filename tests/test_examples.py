@@ -49,11 +49,11 @@ def test_an_assistant_speaks_its_answers(tmp_path: Path) -> None:
     voice = tmp_path / "espeak-ng"
     voice.write_text(f'#!/bin/sh\necho "$2" >> {spoken}\n')
     voice.chmod(0o755)
-    command, heard = [sys.executable, EXAMPLES / "assistant.py"], b"what day is it\nwhatever\n"
+    command: list[str | Path] = [sys.executable, EXAMPLES / "assistant.py"]
     for path, code in ((f"{tmp_path}:{os.environ['PATH']}", 0), (str(tmp_path / "nothing"), 2)):
         done = subprocess.run(
             command,
-            input=heard,
+            input=b"what day is it\nwhatever\n",
             env={"PATH": path},
             capture_output=True,
             check=False,

@@ -72,12 +72,14 @@ def test_scores_equal_backoff_arithmetic(table: Table, seed: int, tmp_path_facto
     made = NGram.from_arpa(folder / "lm.arpa", WORDS)
     made.save(folder / "lm.safetensors")
     loaded = NGram.load(folder / "lm.safetensors")
-    for left, right in zip(made.arrays, loaded.arrays, strict=True):
+    arrays, loaded_arrays = made.arrays._asdict(), loaded.arrays._asdict()
+    for left, right in zip(arrays.values(), loaded_arrays.values(), strict=True):
         np.testing.assert_array_equal(left, right)
         assert left.dtype == right.dtype
     rng = np.random.default_rng(seed)
     for lm in (made, loaded):
-        state, history = lm.start_state, ("<s>",)
+        state = lm.start_state
+        history: tuple[str, ...] = ("<s>",)
         for _ in range(60):
             word = str(rng.choice(VOCABULARY))
             expected = brute_force(table, history, word)
@@ -128,7 +130,7 @@ def test_many_words_are_stored_in_three_bytes(tmp_path: Path) -> None:
 def test_size_on_disk(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     words = [f"w{index}" for index in range(100)]
-    table = {(word,): (float(-rng.random()), -0.1) for word in [*words, "<s>", "</s>", "<unk>"]}
+    table: Table = {(word,): (float(-rng.random()), -0.1) for word in [*words, "<s>", "</s>", "<unk>"]}
     for pair in rng.choice(10000, 2000, replace=False):
         table[(words[pair // 100], words[pair % 100])] = (float(-rng.random()), float(-rng.random()))
         for third in rng.choice(100, 5, replace=False):

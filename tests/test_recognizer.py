@@ -209,7 +209,9 @@ def test_every_flush_is_answered_by_one_final_in_order(recognizer: Recognizer) -
     stream.flush("stop")
     events: list[Event] = []
     while stream.ready:
-        events += recognizer.step([stream])[0]
+        [heard] = recognizer.step([stream])
+        assert isinstance(heard, list)
+        events += heard
     got = finals(events)
     assert [final.reason for final in got] == ["finalize", "finalize", "stop"]
     assert [final.utterance for final in got] == [0, 1, 2]
@@ -283,7 +285,7 @@ def test_what_was_shown_is_told_however_short(recognizer: Recognizer, monkeypatc
 def test_samples_that_are_no_numbers_are_refused_and_too_loud_ones_cut_off(recognizer: Recognizer, bad: float) -> None:
     stream = recognizer.stream()
     with pytest.raises(InputError, match="infinite or no number"):
-        stream.push(np.float32([0, bad]))
+        stream.push(np.array([0, bad], np.float32))
     loud, cut_off = (np.where(np.arange(len(SPEECH)) % 1000, SPEECH, level).astype(np.float32) for level in (1e20, 1))
     assert stream.accept(loud) + stream.finish() == run(recognizer, cut_off, len(cut_off))
 
@@ -402,6 +404,7 @@ def test_batched_streams_get_what_each_gets_alone(recognizer: Recognizer) -> Non
         stream.flush("stop")
     while ready := [i for i, stream in enumerate(streams) if stream.ready]:
         for i, events in zip(ready, recognizer.step([streams[i] for i in ready]), strict=True):
+            assert isinstance(events, list)
             together[i] += events
     assert [[f.text for f in finals(events)] for events in together] == [[f.text for f in fs] for fs in alone]
 

@@ -42,9 +42,9 @@ def test_names_are_text_or_paths_in_any_encoding(tmp_path: Path) -> None:
 
 def test_samples_are_within_bounds_or_refused(tmp_path: Path) -> None:
     path = tmp_path / "loud.wav"
-    soundfile.write(path, np.float32([0.5, 3, -3]), 16000, subtype="FLOAT")
+    soundfile.write(path, np.array([0.5, 3, -3], np.float32), 16000, subtype="FLOAT")
     assert read_samples(path).tolist() == [0.5, 1, -1]
-    soundfile.write(path, np.float32([0.5, np.nan]), 16000, subtype="FLOAT")
+    soundfile.write(path, np.array([0.5, np.nan], np.float32), 16000, subtype="FLOAT")
     with pytest.raises(InputError, match=r"loud\.wav holds a sample that is infinite or no number"):
         read_samples(path)
 

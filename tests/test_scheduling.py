@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from streaming_asr.scheduling import Backlog, Scheduler
+from streaming_asr.scheduling import Backlog, Marker, Scheduler
 
 
 def test_the_earliest_due_go_first_and_one_step_each() -> None:
@@ -153,6 +153,7 @@ def test_a_backlog_keeps_the_order_of_audio_and_flushes(pushes: list[Any]) -> No
         if isinstance(item, str):
             got.append(item)
         else:
+            assert not isinstance(item, Marker)
             assert 0 < len(item) <= 16
             got += item.tolist()
     assert got == expected

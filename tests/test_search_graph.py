@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from streaming_asr import search_graph
 from streaming_asr.errors import ModelError
@@ -50,7 +51,8 @@ def test_what_is_kept_is_what_the_files_hold(folder: Path, monkeypatch: pytest.M
     assert kept.lexicon.word_id == first.lexicon.word_id
     assert kept.lexicon.to_text() == first.lexicon.to_text() == LEXICON
     assert (kept.ngram.start_state, kept.ngram.vocabulary) == (first.ngram.start_state, first.ngram.vocabulary)
-    for array in [*kept.tree.arrays, *kept.ngram.arrays]:
+    arrays: list[NDArray[Any]] = [*kept.tree.arrays, *kept.ngram.arrays]
+    for array in arrays:
         assert array.flags.writeable  # for a read-only one the search would be compiled a second time
         assert array.flags.c_contiguous
 

@@ -159,10 +159,11 @@ def test_messages_say_what_they_waited_for_if_asked(wanted: bool) -> None:
         results = [message for message in received if message["type"] in ("partial", "final")]
         assert {message["type"] for message in results} == {"partial", "final"}
         for message in results:
-            timings = message.get("timings")
+            timings: dict[str, float] | None = message.get("timings")
             assert (timings is not None) == wanted
-            assert not wanted or set(timings) == {"queue", "compute", "decode", "emission"}
-            assert not wanted or all(0 <= milliseconds < 20_000 for milliseconds in timings.values())
+            if timings is not None:
+                assert set(timings) == {"queue", "compute", "decode", "emission"}
+                assert all(0 <= milliseconds < 20_000 for milliseconds in timings.values())
 
     run(test)
 

@@ -26,6 +26,7 @@ from tests.fakes import words
 from tests.test_server import START, STOP, client, eventually, receive, receive_all, run, serving, transcribe
 from tests.test_server_access import trusting, write_certificate
 
+Door = tuple[dict[str, Any], ssl.SSLContext | None]  # options of a server, and what its clients need
 KEEPALIVE = '{"type": "keepalive"}'
 
 
@@ -44,8 +45,7 @@ async def raw(
 
 
 @pytest.fixture(params=["plain", "TLS"])
-def door(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[dict[str, Path], ssl.SSLContext | None]:
-    """Options of a server, and what its clients need."""
+def door(request: pytest.FixtureRequest, tmp_path: Path) -> Door:
     if request.param == "plain":
         return {}, None
     authority = trustme.CA()
@@ -222,7 +222,7 @@ def test_a_handshake_may_take_only_so_long() -> None:
     run(test)
 
 
-def test_connections_that_say_nothing_keep_nobody_out(door: tuple[dict[str, Path], ssl.SSLContext | None]) -> None:
+def test_connections_that_say_nothing_keep_nobody_out(door: Door) -> None:
     options, tls = door
 
     async def test() -> None:
@@ -311,9 +311,7 @@ def test_frames_of_a_byte_are_taken_in_turns_with_others(monkeypatch: pytest.Mon
     run(test)
 
 
-def test_much_that_comes_at_once_is_looked_at_in_turns_with_others(
-    door: tuple[dict[str, Path], ssl.SSLContext | None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_much_that_comes_at_once_is_looked_at_in_turns_with_others(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     options, tls = door
     turns: list[int] = []  # bytes of each
     texts = [START, STOP]

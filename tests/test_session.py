@@ -78,7 +78,11 @@ def test_a_session_from_start_to_done() -> None:
     [push] = session.receive_bytes(b"\x00\x40" * 8000)
     assert isinstance(push, Push)
     np.testing.assert_array_equal(push.samples, np.full(8000, 0.5, np.float32))
-    heard: list[Event] = [SpeechStarted(0.1), Partial(0, "", "yes", 0.1, 0.4), final("endpoint")]
+    heard: list[SpeechStarted | Partial | Final] = [
+        SpeechStarted(0.1),
+        Partial(0, "", "yes", 0.1, 0.4),
+        final("endpoint"),
+    ]
     assert session.receive_events(heard) == [Send(event) for event in heard]
     assert session.receive_text('{"type": "finalize"}') == [Flush("finalize")]
     assert session.receive_text('{"type": "keepalive"}') == []

@@ -16,7 +16,7 @@ def voice(seconds: float, pitch: float = 120.0) -> NDArray[np.float32]:
         np.exp(-((k * pitch - 500) ** 2) / 9e4) * np.sin(2 * np.pi * k * pitch * time) for k in range(1, 30)
     ) + 0.3 * sum(np.exp(-((k * pitch - 1500) ** 2) / 9e4) * np.sin(2 * np.pi * k * pitch * time) for k in range(1, 30))
     envelope = 0.6 + 0.4 * np.sin(2 * np.pi * 4 * time)
-    return (0.2 * buzz * envelope).astype(np.float32)
+    return np.asarray(0.2 * buzz * envelope, np.float32)
 
 
 def hiss(seconds: float, level: float = 1e-3) -> NDArray[np.float32]:

@@ -19,6 +19,6 @@ def test_what_is_read_is_spread_over_all(num_items: int, count: int) -> None:
 
 
 def test_samples_are_rounded_and_cut_off() -> None:
-    assert to_pcm(np.float32([0, 0.5, -0.5, 1, -1, 2, -2, 0.6 / 32768])).tolist() == [
+    assert to_pcm(np.array([0, 0.5, -0.5, 1, -1, 2, -2, 0.6 / 32768], np.float32)).tolist() == [
         0, 16384, -16384, 32767, -32768, 32767, -32768, 1,
     ]  # fmt: skip

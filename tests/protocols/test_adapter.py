@@ -60,7 +60,7 @@ def test_of_much_audio_a_second_is_decoded_at_once_and_what_follows_it_comes_aft
 def test_a_message_of_very_many_values_is_refused_before_they_are_read(
     adapter_class: type[Adapter], filling: str
 ) -> None:
-    queries = {DeepgramAdapter: "encoding=linear16&sample_rate=16000"}
+    queries: dict[type[Adapter], str] = {DeepgramAdapter: "encoding=linear16&sample_rate=16000"}
     adapter = new(adapter_class, queries.get(adapter_class, ""))
     adapter.open()
     text = f'{{"type":[{filling}'

@@ -12,7 +12,7 @@ from openai import AsyncOpenAI
 from websockets.asyncio.client import connect
 from websockets.typing import Subprotocol
 
-from streaming_asr.messages import Endpointing, SpeechStarted
+from streaming_asr.messages import Endpointing, Event, Reason, SpeechStarted
 from streaming_asr.protocols.adapter import Adapter, Note
 from streaming_asr.protocols.openai_realtime import OpenAIAdapter
 from streaming_asr.session import Flush, Push
@@ -62,7 +62,7 @@ def transcripts(events: list[Any]) -> dict[str, str]:
 
 def test_an_utterance_is_an_item_and_its_deltas_only_grow() -> None:
     adapter = streaming()
-    heard = [SpeechStarted(0.1), partial("", "turn"), partial("turn", "of the"), partial("turn off", "")]
+    heard: list[Event] = [SpeechStarted(0.1), partial("", "turn"), partial("turn", "of the"), partial("turn off", "")]
     events = sent(adapter.receive_events(heard))
     assert kinds(events) == ["speech_started", "delta", "delta"]
     events += sent(adapter.receive_events([final("turn off the light")]))
@@ -85,7 +85,7 @@ def test_a_client_that_commits_gets_one_item_each_also_an_empty_one() -> None:
     assert kinds(events) == ["committed", "added"]
     adapter.receive(append(bytes(480)))
     events += sent(adapter.receive(COMMIT))  # before the first is answered
-    heard = [SpeechStarted(0.1), final("one", "finalize"), final("", "finalize", 1)]
+    heard: list[Event] = [SpeechStarted(0.1), final("one", "finalize"), final("", "finalize", 1)]
     events += sent(adapter.receive_events(heard))
     assert "speech_started" not in kinds(events)
     assert list(transcripts(events).values()) == ["one", ""]
@@ -282,9 +282,9 @@ def test_deltas_joined_are_the_transcript_whatever_the_order(steps: list[str]) -
             outputs = adapter.receive_events([partial(committed, "maybe", utterance)])
         elif step == "endpoint" or (step == "final" and flushes):
             flushes -= step == "final"
-            reason = "finalize" if step == "final" else "endpoint"
+            reason: Reason = "finalize" if step == "final" else "endpoint"
             text = f"{committed} end".strip() if step == "endpoint" else committed
-            outputs = adapter.receive_events([final(text, reason, utterance)])  # type: ignore[arg-type]
+            outputs = adapter.receive_events([final(text, reason, utterance)])
             utterance, committed = utterance + 1, ""
         elif step != "final":
             text = {"commit": COMMIT, "clear": CLEAR, "append": append(b"\0\0")}[step]

@@ -28,7 +28,7 @@ from tests.protocols.machine import close_code, final, new, opened, partial, set
 from tests.test_server import eventually, run, serving
 from tests.test_server_limits import seconds_of
 
-FORMAT = {"rate": 16000, "width": 2, "channels": 1}
+FORMAT: dict[str, Any] = {"rate": 16000, "width": 2, "channels": 1}
 
 
 def event(kind: str, payload: bytes = b"", **data: Any) -> bytes:
@@ -59,7 +59,8 @@ def test_events_are_the_same_however_they_are_cut(sizes: list[int]) -> None:
         WyomingEvent("d", {"e": 1}, b"f"),
     ]
     stream = b"".join(event(sent.type, sent.payload, **sent.data) for sent in events)
-    reader, heard, at = EventReader(1000, 1000), [], 0
+    reader, at = EventReader(1000, 1000), 0
+    heard: list[WyomingEvent] = []
     for size in itertools.cycle(sizes):
         heard += reader.accept(stream[at : at + size])
         at += size

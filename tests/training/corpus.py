@@ -41,7 +41,8 @@ def write_corpus(folder: Path, num_recordings: int, seed: int = 0) -> None:
         parts = [np.zeros(1600)]
         for word in words:
             time = np.arange(2400) / 16000
-            parts += [0.2 * sum(np.sin(2 * np.pi * pitch * time) for pitch in CHORDS[word]), np.zeros(1600)]
+            chord = sum((np.sin(2 * np.pi * pitch * time) for pitch in CHORDS[word]), np.zeros(len(time)))
+            parts += [0.2 * chord, np.zeros(1600)]
         samples = np.concatenate(parts) + 1e-3 * rng.standard_normal(sum(map(len, parts)))
         soundfile.write(chapter / f"1-2-{number:04}.flac", samples, 16000)
         lines.append(f"1-2-{number:04} {' '.join(words).upper()}")

@@ -15,7 +15,7 @@ from streaming_asr.training.distort import (
 )
 
 RATE = 16000
-TONE = (0.1 * np.sin(2 * np.pi * 440 / RATE * np.arange(RATE))).astype(np.float32)
+TONE: Samples = (0.1 * np.sin(2 * np.pi * 440 / RATE * np.arange(RATE))).astype(np.float32)
 
 
 def rms(x: Samples) -> float:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -252,11 +253,14 @@ def test_two_processes_train_together(corpus: Path, tmp_path: Path) -> None:
 
 
 def test_the_checkpoint_is_read_without_pickle(corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = []
+    seen: list[bool] = []
     load = torch.load
-    monkeypatch.setattr(
-        torch, "load", lambda *args, **kwargs: (seen.append(kwargs["weights_only"]), load(*args, **kwargs))[1]
-    )
+
+    def watched(*args: Any, **kwargs: Any) -> Any:
+        seen.append(kwargs["weights_only"])
+        return load(*args, **kwargs)
+
+    monkeypatch.setattr(torch, "load", watched)
     config = tmp_path / "config.json"
     config.write_text(json.dumps({**SETTINGS, "epochs": 1}))
     for _ in range(2):
