@@ -16,6 +16,7 @@ SOURCES = (
     "compiled.py",
     "features.py",
     "g2p.py",
+    "level.py",
     "lexicon.py",
     "neural_lm.py",
     "ngram.py",

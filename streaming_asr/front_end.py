@@ -19,6 +19,7 @@ from .features import (
     FeatureStream,
     Samples,
 )
+from .level import SpeechLevel
 from .vad import MAYBE_SPEECH, VoiceActivityDetector
 
 PREROLL_FRAMES = 48  # 480 ms that a waking stream hears again
@@ -27,7 +28,9 @@ PREROLL_FRAMES = 48  # 480 ms that a waking stream hears again
 class FrontEnd:
     """Of audio from its start to a flush. Awake at first."""
 
-    def __init__(self, frames_per_step: int) -> None:
+    def __init__(self, frames_per_step: int, level: SpeechLevel) -> None:
+        """``level``: the stream's, which goes on from one front end to the next."""
+        self._level = level
         self._frames_per_step = frames_per_step
         self._features = FeatureStream()
         self._vad = VoiceActivityDetector()
@@ -50,6 +53,7 @@ class FrontEnd:
         """What follows the last sample, float32 [N], and is none of the audio. Whether it woke the stream."""
         frames = self._features.accept(samples)
         signs = self._vad.accept(samples, frames)
+        self._level.lift(frames, signs)
         self._frames = np.concatenate((self._frames, frames))
         self._signs = np.concatenate((self._signs, signs))
         return self.is_asleep and self._listen()

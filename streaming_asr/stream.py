@@ -33,6 +33,7 @@ from .features import (
 )
 from .formatting.writer import Formatter, open_after, open_sentence
 from .front_end import PREROLL_FRAMES, FrontEnd
+from .level import SpeechLevel
 from .messages import Checkpoint, Event, Final, Partial, Reason, SpeechStarted, StreamOptions
 from .partials import PartialRule, PartialText
 from .slots import Slot, StateSlots
@@ -101,6 +102,7 @@ class Stream:
         self._samples_before = options.first_sample  # of the session before the present front end's first
         self._checkpoint_at = options.first_sample  # the last that was said
         self._flushing: Reason | None = None
+        self._level = SpeechLevel()
         self.slot: Slot | None = None  # of the network's state, while awake
         self._restart_front()
 
@@ -158,7 +160,7 @@ class Stream:
                 self._wake()
 
     def _restart_front(self) -> None:
-        self._front = FrontEnd(self._recognizer.frames_per_step)
+        self._front = FrontEnd(self._recognizer.frames_per_step, self._level)
         self._flushing = None
         self._last_token = -1  # frame
         self._wake()
