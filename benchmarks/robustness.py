@@ -3,9 +3,9 @@
     python -m benchmarks.robustness DIR [--limit 60] [--minutes 10] [--json]
 
 One table: word error rate of the recordings as they are and distorted, at several speeds, and joined into one long
-stream; words heard where nobody speaks; how late a word is in the search's best guess after its end (on
-the audio's own clock, compute left out; word ends by forced alignment); how far confidences lie from the share of
-right words.
+stream; of one or two words cut out of them, alone, and how many of these bring no text; words heard where nobody
+speaks; how late a word is in the search's best guess after its end (on the audio's own clock, compute left out; word
+ends by forced alignment); how far confidences lie from the share of right words.
 Every distortion is drawn from the recording's number, so that two runs read the same.
 """
 
@@ -42,10 +42,13 @@ from .align import Aligner
 from .calibrate import calibration_error, right_words
 from .compute import play_in_process
 from .material import load_recognizer, spread
+from .noises import ROOM_DBFS, Noise, at_level, faded, without_speech
 from .replay import Clip
-from .timeline import percentile, word_latencies
+from .timeline import TimedWord, percentile, word_latencies
 
 PAUSE_SECONDS = 0.5  # between joined recordings
+LONE_WORD_PAUSE_SECONDS = 1.0  # before and after a lone word
+LONE_WORD_MARGIN_SECONDS = 0.06  # cut out with it: an alignment tells where its sounds were named
 
 Distortion = Callable[[Samples, np.random.Generator], Samples]
 
@@ -99,10 +102,30 @@ def joined(recordings: Sequence[Recording]) -> Iterator[Samples]:
         yield np.zeros(round(PAUSE_SECONDS * SAMPLE_RATE), np.float32)
 
 
-def words_a_minute(recognizer: Recognizer, make: Callable[[int], Samples], minutes: float) -> float:
-    """Words heard in what ``make(num_samples)`` gives, where there is no speech."""
-    finals = transcribe(recognizer, (make(SAMPLE_RATE * 10) for _ in range(round(minutes * 6))))
+def words_a_minute(recognizer: Recognizer, noise: Noise, minutes: float) -> float:
+    """Words heard in a stream of ``noise``, where there is no speech."""
+    rng = np.random.default_rng(0)
+    finals = transcribe(recognizer, (noise(SAMPLE_RATE * 10, rng) for _ in range(round(minutes * 6))))
     return len(text_of(finals).split()) / minutes
+
+
+def lone_words(
+    samples: Samples, words: Sequence[TimedWord], rng: np.random.Generator
+) -> list[tuple[list[str], Samples]]:
+    """A word, and two in a row, cut out of float32 [N] and put into a quiet room: what was said, float32 [M]."""
+    pieces = []
+    for count in (1, 2):
+        if len(words) >= count:
+            first = int(rng.integers(len(words) - count + 1))
+            chosen = words[first : first + count]
+            start = round((chosen[0].start - LONE_WORD_MARGIN_SECONDS) * SAMPLE_RATE)
+            end = round((chosen[-1].end + LONE_WORD_MARGIN_SECONDS) * SAMPLE_RATE)
+            cut = faded(samples[max(0, start) : end])
+            around = round(LONE_WORD_PAUSE_SECONDS * SAMPLE_RATE)
+            heard = at_level(coloured_noise(len(cut) + 2 * around, 1.0, rng), ROOM_DBFS)
+            heard[around : around + len(cut)] += cut
+            pieces.append(([word.word for word in chosen], heard))
+    return pieces
 
 
 def correctness(reference: Sequence[str], finals: Sequence[Final]) -> list[tuple[float, bool]]:
@@ -115,7 +138,7 @@ def correctness(reference: Sequence[str], finals: Sequence[Final]) -> list[tuple
 def measure(
     recognizer: Recognizer, aligner: Aligner, recordings: Sequence[Recording], minutes: float
 ) -> dict[str, Any]:
-    """All figures: WER by condition, the long stream's, words a minute without speech, latency, calibration."""
+    """All figures: WER by condition, joined and of lone words; words a minute without speech, latency, calibration."""
     wer: dict[str, float] = {}
     confidences: list[tuple[float, bool]] = []
     for name, distortion in conditions(recordings).items():
@@ -130,21 +153,21 @@ def measure(
         wer[name] = round(count_word_errors(pairs).wer, 4)
     whole = " ".join(word for recording in recordings for word in recording.words)
     long = count_word_errors([(whole, text_of(transcribe(recognizer, joined(recordings))))]).wer
-    rng = np.random.default_rng(0)
-    without_speech: dict[str, Callable[[int], Samples]] = {
-        "digital silence": lambda n: np.zeros(n, np.float32),
-        "a quiet room (-70 dBFS)": lambda n: _loud(coloured_noise(n, 1.0, rng), -70),
-        "white noise (-30 dBFS)": lambda n: _loud(coloured_noise(n, 0.0, rng), -30),
-        "pink noise (-30 dBFS)": lambda n: _loud(coloured_noise(n, 1.0, rng), -30),
-        "brown noise (-30 dBFS)": lambda n: _loud(coloured_noise(n, 2.0, rng), -30),
-        "mains hum (-30 dBFS)": lambda n: _loud(np.sign(np.sin(2 * np.pi * 50 / SAMPLE_RATE * np.arange(n))), -30),
-        "knocks": lambda n: _knocks(n, rng),
+    timed = {}
+    lone: list[tuple[str, str]] = []
+    for number, recording in enumerate(recordings):
+        samples = read_samples(recording.path)
+        timed[recording.utterance] = aligner.align(samples, recording.words)
+        for words, heard in lone_words(samples, timed[recording.utterance], np.random.default_rng(number)):
+            lone.append((" ".join(words), text_of(transcribe(recognizer, iter([heard])))))
+    heard_alone = {
+        name: round(words_a_minute(recognizer, noise, minutes), 2) for name, noise in without_speech().items()
     }
     latencies = []
     recognizer.partial_rule = EVERY_GUESS
     for recording in recordings:
         samples = read_samples(recording.path)
-        clip = Clip(recording.utterance, samples, aligner.align(samples, recording.words), recording.words)
+        clip = Clip(recording.utterance, samples, timed[recording.utterance], recording.words)
         latencies += [word.seconds for word in word_latencies(play_in_process(recognizer, clip).timeline)]
     return {
         "model": recognizer.name,
@@ -152,28 +175,16 @@ def measure(
         "words": len(whole.split()),
         "wer": wer,
         "long_form_wer": round(long, 4),
-        "words_a_minute": {
-            name: round(words_a_minute(recognizer, make, minutes), 2) for name, make in without_speech.items()
+        "lone_words": {
+            "count": len(lone),
+            "lost": sum(not text for _, text in lone),
+            "wer": round(count_word_errors(lone).wer, 4),
         },
+        "words_a_minute": heard_alone,
         "minutes_without_speech": minutes,
         "emission_ms": {f"p{p}": round(1000 * percentile(latencies, p)) for p in (50, 90)} if latencies else {},
         "calibration_error": round(calibration_error(confidences), 4),
     }
-
-
-def _loud(x: Samples, dbfs: float) -> Samples:
-    """Scaled to a root mean square of ``dbfs`` below full scale."""
-    gain = 10 ** (dbfs / 20) / float(np.sqrt(np.mean(np.square(x))))
-    return x * np.float32(gain)
-
-
-def _knocks(num_samples: int, rng: np.random.Generator) -> Samples:
-    """About one knock a second, each 30 ms of decaying noise, over a quiet room."""
-    x = _loud(coloured_noise(num_samples, 1.0, rng), -70)
-    knock = np.exp(-np.arange(480) / 80).astype(np.float32)
-    for first in rng.integers(num_samples - len(knock), size=num_samples // SAMPLE_RATE):
-        x[first : first + len(knock)] += 0.3 * knock * rng.standard_normal(len(knock)).astype(np.float32)
-    return x
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -181,7 +192,10 @@ def table(figures: dict[str, Any]) -> str:
     minutes = figures["minutes_without_speech"]
     rows = [("what is heard", "WER"), ("---", "---")]
     rows += [(name, f"{100 * value:.1f} %") for name, value in figures["wer"].items()]
-    rows += [("joined into one stream", f"{100 * figures['long_form_wer']:.1f} %"), ("", "")]
+    rows += [("joined into one stream", f"{100 * figures['long_form_wer']:.1f} %")]
+    lone = figures["lone_words"]
+    rows += [("one or two words alone", f"{100 * lone['wer']:.1f} %")]
+    rows += [(f"of {lone['count']} of these, without any text", f"{lone['lost']}"), ("", "")]
     rows += [(f"{minutes:g} min without speech", "words a minute"), ("---", "---")]
     rows += [(name, f"{value:g}") for name, value in figures["words_a_minute"].items()]
     lines = [f"| {left} | {right} |" if left else "" for left, right in rows]

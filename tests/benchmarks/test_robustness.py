@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from benchmarks.calibrate import calibration_error, fit
-from benchmarks.robustness import conditions, correctness, joined, table
+from benchmarks.robustness import conditions, correctness, joined, lone_words, table
+from benchmarks.timeline import TimedWord
 from streaming_asr.decoder import DecodedWord, log_odds
 from streaming_asr.messages import Final, Word
 from streaming_asr.recordings import Recording, find_recordings
@@ -68,9 +69,24 @@ def test_recordings_are_joined_with_pauses(recordings: list[Recording]) -> None:
     assert len(parts[1]) == 8_000
 
 
+def test_lone_words_are_cut_out_with_a_margin_and_silence_around() -> None:
+    x = np.zeros(32_000, np.float32)
+    x[16_000:24_000] = 0.5
+    words = [TimedWord("one", 1.0, 1.5)]
+    [(said, heard)] = lone_words(x, words, RNG(0))
+    assert said == ["one"]
+    assert len(heard) == 2 * 16_000 + 8_000 + 2 * 960
+    assert np.abs(heard[:16_960]).max() < 0.01
+    assert np.abs(heard[16_960:24_960] - 0.5).max() < 0.01
+    two = lone_words(x, [*words, TimedWord("two", 1.5, 2.0)], RNG(0))
+    assert [len(said) for said, _ in two] == [1, 2]
+    assert lone_words(x, [], RNG(0)) == []
+
+
 def test_the_table_says_what_was_measured() -> None:
     figures = {
         "model": "m", "recordings": 1, "words": 9, "wer": {"as recorded": 0.125}, "long_form_wer": 0.25,
+        "lone_words": {"count": 8, "lost": 2, "wer": 0.5},
         "words_a_minute": {"digital silence": 0.0}, "minutes_without_speech": 10.0,
         "emission_ms": {"p50": 40}, "calibration_error": 0.08,
     }  # fmt: skip
@@ -78,5 +94,7 @@ def test_the_table_says_what_was_measured() -> None:
     assert "1 recordings, 9 words, m" in text
     assert "| as recorded | 12.5 % |" in text
     assert "| joined into one stream | 25.0 % |" in text
+    assert "| one or two words alone | 50.0 % |" in text
+    assert "| of 8 of these, without any text | 2 |" in text
     assert "| digital silence | 0 |" in text
     assert "0.080" in text
