@@ -24,6 +24,7 @@ SOURCES = (
     "search_results.py",
     "search_state.py",
     "tokens.py",
+    "tones.py",
     "training/g2p.py",
     "vad.py",
 )

@@ -20,7 +20,8 @@ from .features import (
     Samples,
 )
 from .level import SpeechLevel
-from .vad import MAYBE_SPEECH, VoiceActivityDetector
+from .tones import SpeechChanges
+from .vad import CHANGING, MAYBE_SPEECH, VOICED, VoiceActivityDetector
 
 PREROLL_FRAMES = 48  # 480 ms that a waking stream hears again
 
@@ -40,7 +41,8 @@ class FrontEnd:
         self.num_samples = 0  # accepted, but for the silence of a flush
         self.cursor = 0  # the next frame to be stepped
         self.awake_since = 0  # frame, as all these; -1: none
-        self.last_voiced = self.voice_onset = self.last_changing = -1
+        self.last_voiced = self.voice_onset = -1
+        self._changes = SpeechChanges()
 
     # --- what comes in ----------------------------------------------------------------------------------------------
 
@@ -103,13 +105,12 @@ class FrontEnd:
 
     def step(self) -> None:
         """Moves past `next_step`, and notes its signs of speech."""
-        for frame, (voiced, _, changing) in enumerate(self._signs[: self._frames_per_step].tolist(), self.cursor):
-            if voiced:
-                if frame - self.last_voiced > 1:
-                    self.voice_onset = frame
-                self.last_voiced = frame
-            if changing:
-                self.last_changing = frame
+        frames, signs = self._frames[: self._frames_per_step], self._signs[: self._frames_per_step]
+        self._changes.accept(frames, signs[:, CHANGING], self.cursor)
+        for frame in (self.cursor + np.flatnonzero(signs[:, VOICED])).tolist():
+            if frame - self.last_voiced > 1:
+                self.voice_onset = frame
+            self.last_voiced = frame
         end = self.cursor + self._frames_per_step
         self._drop(min(self._frames_per_step, len(self._frames)))
         self.cursor = end
@@ -127,6 +128,11 @@ class FrontEnd:
     def since(self, frame: int) -> float:
         """Seconds awake since this frame."""
         return (self.cursor - max(frame, self.awake_since)) * FRAME_SHIFT_SECONDS
+
+    @property
+    def last_speech_change(self) -> int:
+        """The last frame whose change may be speech, once the frames after it show no tone; -1: none."""
+        return self._changes.last
 
     @property
     def nbytes(self) -> int:

@@ -324,8 +324,8 @@ class Stream:
 
     @property
     def _heard_speech(self) -> bool:
-        """Whether this utterance holds more than steady noise, in which the model hears words too."""
-        return self._front.last_changing >= max(0, self._opened - ONSET_REACH_FRAMES)
+        """Whether this utterance holds more than steady noise and tones, in which the model hears words too."""
+        return self._front.last_speech_change >= max(0, self._opened - ONSET_REACH_FRAMES)
 
     def _lasts(self, hypotheses: Sequence[Hypothesis]) -> bool:
         """Whether the best of them is more than a cough, or a knock."""

@@ -344,6 +344,16 @@ def test_words_that_the_model_hears_in_steady_noise_are_dropped(recognizer: Reco
     assert events + stream.finish() == [Final(0, "", 6.0, 6.0, 0.0, "stop")]
 
 
+def test_words_that_the_model_hears_in_a_tone_are_dropped_and_never_shown(recognizer: Recognizer) -> None:
+    buzz = (0.2 * np.sign(np.sin(2 * np.pi * 100 * np.arange(32_000) / 16_000 + 0.1))).astype(np.float32)
+    stream = recognizer.stream()
+    events = stream.accept(np.concatenate((np.zeros(16_000, np.float32), buzz)))
+    assert recognizer.decoder.best(stream.decoder_state).words.ids, (
+        "the network must say something for this to mean much"
+    )
+    assert events + stream.finish() == [Final(0, "", 3.0, 3.0, 0.0, "stop")]
+
+
 def test_words_in_steady_noise_do_not_begin_what_is_said_later(recognizer: Recognizer) -> None:
     options = StreamOptions(endpointing=Endpointing(max_utterance_ms=2000))
     events = run(recognizer, np.concatenate((steady(9.5), silence(0.3), noise(1))), 960, options)

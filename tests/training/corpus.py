@@ -9,6 +9,8 @@ import numpy as np
 import soundfile
 
 CHORDS = {"ah": (300.0, 900.0), "iy": (500.0, 2500.0), "s": (3500.0, 5500.0)}
+# Before the first word, 0.25 s: mere tones are not taken for speech.
+BREATH = 0.02 * np.random.default_rng(0).standard_normal(4000)
 LEXICON = "".join(f"{word}\t{word.upper()}\n" for word in CHORDS)
 
 SETTINGS: dict[str, Any] = {
@@ -38,7 +40,7 @@ def write_corpus(folder: Path, num_recordings: int, seed: int = 0) -> None:
     lines = []
     for number in range(num_recordings):
         words = rng.choice(list(CHORDS), int(rng.integers(2, 6))).tolist()
-        parts = [np.zeros(1600)]
+        parts = [np.zeros(1600), BREATH, np.zeros(1600)]
         for word in words:
             time = np.arange(2400) / 16000
             chord = sum((np.sin(2 * np.pi * pitch * time) for pitch in CHORDS[word]), np.zeros(len(time)))
