@@ -24,8 +24,8 @@ class PartialRule:
     """
 
     probability: float = 0.6  # from which a word is shown behind those that are
-    change_probability: float = 0.6  # from which one is shown whatever is,
-    change_steps: int = 2  # after so many steps in a row
+    change_probability: float = 0.5  # from which one is shown whatever is,
+    change_steps: int = 3  # after so many steps in a row
     commit_probability: float = 0.999  # from which a word is settled, if another follows
 
     def __post_init__(self) -> None:
