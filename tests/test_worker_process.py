@@ -500,6 +500,8 @@ class ForkedRecognizer(FakeRecognizer):
 async def main():
     engine = Engine(ForkedRecognizer(), num_workers=2)
     engine.start()
+    while not all(worker._num_heartbeats for worker in engine._workers):  # they are past what begins a worker
+        await asyncio.sleep(0.01)
     print(*(worker._pid for worker in engine._workers), flush=True)
     await asyncio.sleep(60)
 
