@@ -44,7 +44,7 @@ def with_convolutions(
             wanted = torch.relu(model.input_norm(model.input(windows)))
         error = ((torch.relu(fitted.input_norm(fitted.input(fitted.convolutions(windows)))) - wanted) ** 2).mean()
         optimizer.zero_grad()
-        error.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(error)
         optimizer.step()
     logger.info("the convolutions leave %.1f %% of the variance", 100 * float(error.detach()) / float(wanted.var()))
     return fitted

@@ -253,7 +253,7 @@ def train_punctuation(
         marks, capitals = torch.from_numpy(targets[:, batch]).long()
         loss = _loss(network(words, endings), marks, capitals)
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT_NORM)
         optimizer.step()
         schedule.step()

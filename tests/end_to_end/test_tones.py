@@ -11,8 +11,7 @@ from streaming_asr.messages import Event, Final, Partial
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import read_samples
 from streaming_asr.training.distort import coloured_noise
-
-from .conftest import DEMO
+from tests.end_to_end.conftest import DEMO
 
 
 def run(recognizer: Recognizer, samples: Samples) -> tuple[list[Event], bool]:
