@@ -28,6 +28,17 @@ MAX_REQUESTS = (
 TELL_SAMPLES = 4000  # 0.25 s: how much may have been taken in hand before `Callbacks.taken` says so
 
 
+def tell(news: Callable[[], None], fail: Callable[[], None]) -> None:
+    """On the event loop: lets a session have its news. One that raises, whatever its protocol does, fails instead of
+    waiting for what it asked for, and the others hear theirs all the same.
+    """
+    try:
+        news()
+    except Exception as error:
+        log_failure(logger, "telling a session", error)
+        asyncio.get_running_loop().call_soon(fail)  # which may raise too
+
+
 @dataclass(frozen=True)
 class Callbacks:
     """What a stream's owner is told, on the event loop."""
@@ -166,13 +177,8 @@ class Handle:
 
     def on_reached(self) -> None:
         """The oldest mark that was not reached yet is."""
-        if self._closed:
-            return
-        try:
+        if not self._closed:
             self._callbacks.reached()
-        except Exception as error:  # of any protocol: its session would wait for what it asked for, and never end
-            log_failure(logger, "answering a marker", error)
-            self.on_failure()
 
     def on_failure(self) -> None:
         """The stream is lost."""

@@ -23,7 +23,7 @@ import msgspec
 
 from .admission import StepCost
 from .audio import SAMPLE_RATE, Samples
-from .handle import Callbacks, Handle
+from .handle import Callbacks, Handle, tell
 from .logs import log_failure
 from .messages import Event, Final, Partial, Reason, StreamOptions, Timings
 from .proc import PROC, read_stat
@@ -378,7 +378,7 @@ class Worker:
             if item is None:
                 return False
             if isinstance(item, Marker):  # not ready: every step that what came before it allows was taken
-                self.on_loop(handle.on_reached)
+                self.on_loop(tell, handle.on_reached, handle.on_failure)
             elif isinstance(item, str):
                 stream.flush(item)
             else:
@@ -429,11 +429,8 @@ class Worker:
         """On the event loop: hands each stream what its step found."""
         waited = self._clock() - ended
         for handle, events in deliveries:
-            try:
-                handle.on_events([delayed(event, waited) for event in events])
-            except Exception as error:
-                log_failure(logger, "taking events", error)
-                asyncio.get_running_loop().call_soon(handle.on_failure)  # which may raise too
+            news = [delayed(event, waited) for event in events]
+            tell(functools.partial(handle.on_events, news), handle.on_failure)
 
 
 def timed(events: list[Event], queue_seconds: float, step_seconds: float, search_seconds: float) -> list[Event]:

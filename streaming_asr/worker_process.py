@@ -31,7 +31,7 @@ import numpy as np
 
 from .audio import SAMPLE_RATE, Samples
 from .channel import Channel
-from .handle import MAX_REQUESTS, TELL_SAMPLES, Callbacks, Handle
+from .handle import MAX_REQUESTS, TELL_SAMPLES, Callbacks, Handle, tell
 from .logs import log_failure
 from .messages import Event, Reason, StreamOptions
 from .proc import PROC, read_stat
@@ -345,7 +345,7 @@ class WorkerProcess:
         handles, self._handles = list(self._handles.values()), {}
         logger.error("a worker process %s; it is replaced, and its %d streams are lost", what, len(handles))
         for handle in handles:
-            self._guarded(handle, handle.on_failure)
+            tell(handle.on_failure, handle.on_failure)
 
     def _on_message(self, kind: int, stream: int, payload: bytes) -> None:
         if kind == Kind.STEP:
@@ -361,24 +361,16 @@ class WorkerProcess:
             return  # lost
         match kind:
             case Kind.EVENTS:
-                self._guarded(handle, functools.partial(handle.on_events, *_decode_events(payload)))
+                tell(functools.partial(handle.on_events, *_decode_events(payload)), handle.on_failure)
             case Kind.REACHED:
-                self._guarded(handle, handle.on_reached)
+                tell(handle.on_reached, handle.on_failure)
             case Kind.TAKEN:
                 handle.on_taken(*_TAKEN.unpack(payload))
             case Kind.FAILED:
                 del self._handles[stream]
-                self._guarded(handle, handle.on_failure)
+                tell(handle.on_failure, handle.on_failure)
             case Kind.GONE:
                 del self._handles[stream]
-
-    def _guarded(self, handle: RemoteHandle, call: Callable[[], None]) -> None:
-        """Tells a session; if that raises, it fails, and the others hear their news all the same."""
-        try:
-            call()
-        except Exception as error:
-            log_failure(logger, "taking what a worker tells", error)
-            asyncio.get_running_loop().call_soon(handle.on_failure)  # which may raise too
 
 
 # --- in the child ----------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from streaming_asr.audio import Samples
-from streaming_asr.handle import TELL_SAMPLES, Callbacks, Handle
+from streaming_asr.handle import TELL_SAMPLES, Callbacks, Handle, tell
 from streaming_asr.messages import StreamOptions
 from streaming_asr.scheduling import Marker
 
@@ -116,11 +117,17 @@ def test_a_closed_handle_takes_nothing_and_tells_only_that_it_is_gone() -> None:
     assert told == ["gone"]
 
 
-def test_who_raises_on_a_mark_has_lost_its_stream(caplog: pytest.LogCaptureFixture) -> None:
+def test_who_raises_on_its_news_has_lost_its_stream(caplog: pytest.LogCaptureFixture) -> None:
     told: list[str] = []
     handle = handle_of(FakeWorker(), reached=lambda: 1 / 0, fail=lambda: told.append("failed"))
-    handle.on_reached()
-    handle.on_reached()
+
+    async def test() -> None:
+        tell(handle.on_reached, handle.on_failure)
+        await asyncio.sleep(0)
+        tell(handle.on_reached, handle.on_failure)
+        await asyncio.sleep(0)
+
+    asyncio.run(test())
     assert told == ["failed"]
     assert handle.is_closed
     assert caplog.text.count("ZeroDivisionError") == 1
