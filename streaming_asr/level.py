@@ -18,7 +18,7 @@ from .features import Features
 from .vad import VOICED, Signs
 
 # Of log-mel energies, in nepers: 1 is 4.3 dB.
-LEAST_PEAK = 16.5  # mean energy at peaks from which nothing is added: all but one in fifty recordings of LibriSpeech
+LEAST_PEAK = 16.5  # mean energy at peaks from which nothing is added: the least of 99 % of dev-clean, 93 % of training
 MOST_ADDED = 6.9  # 30 dB
 FALL = 0.002  # of the peak, a voiced frame: 0.9 dB a second
 RISE = 0.05  # of what is added, a frame: so that what a word begins with, softer than its peak, is not taken for soft
