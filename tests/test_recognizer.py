@@ -1,411 +1,31 @@
-"""The path from samples to events, with a tiny random network: what must hold whatever the network says."""
+"""What streams share: the step that moves many of them on, hotwords, and what is known of what steps cost."""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from streaming_asr import hotwords
 from streaming_asr.admission import StepCost
-from streaming_asr.decoder import Decoder, DecoderOptions, Guess, Words
-from streaming_asr.decoder_state import DecoderState
-from streaming_asr.errors import InputError
-from streaming_asr.features import Samples
-from streaming_asr.formatting.writer import Formatter
-from streaming_asr.front_end import PREROLL_FRAMES
-from streaming_asr.lexicon import Lexicon, LexiconTree
-from streaming_asr.messages import Checkpoint, Endpointing, Event, Final, Partial, SpeechStarted, StreamOptions
-from streaming_asr.model import AcousticModel, ModelConfig
-from streaming_asr.neural_lm import NeuralLM, Spelling
-from streaming_asr.ngram import NGram, vocabulary_fingerprint
+from streaming_asr.messages import Event, Final, Partial, StreamOptions
 from streaming_asr.recognizer import Recognizer
-from streaming_asr.stream import NOTHING_SAID, Stream
+from streaming_asr.stream import Stream
 from streaming_asr.tokens import PHONES
-from tests.neural import random_network
-
-# A word for every phone, so that whatever the network says is made of words, and some that begin like others.
-WORDS = {phone.lower(): phone for phone in PHONES} | {
-    f"{a}{b}".lower(): f"{a} {b}" for a, b in itertools.product(PHONES[::3], PHONES[1::4])
-}
-LEXICON = "".join(f"{word}\t{phones}\n" for word, phones in WORDS.items())
-
-
-@pytest.fixture(scope="module")
-def recognizer(tmp_path_factory: pytest.TempPathFactory) -> Recognizer:
-    """A network with random weights that talks nonsense, but only when it is loud, as a trained one would."""
-    folder = tmp_path_factory.mktemp("recognizer")
-    lexicon = Lexicon.from_text(LEXICON)
-    unigrams = "".join(f"{-1 - 0.01 * i:.2f}\t{word}\n" for i, word in enumerate([*WORDS, "<s>", "</s>", "<unk>"]))
-    arpa = folder / "lm.arpa"
-    arpa.write_text(f"\\data\\\nngram 1={len(WORDS) + 3}\n\n\\1-grams:\n{unigrams}\n\\end\\\n")
-    ngram = NGram.from_arpa(arpa, lexicon.words)
-    torch.manual_seed(3)
-    model = AcousticModel(ModelConfig(num_layers=2, hidden_size=32)).eval().requires_grad_(False)
-    model.mean.fill_(10.0)
-    model.inverse_stddev.fill_(0.2)
-    model.output.weight.mul_(24.0)
-    tree = LexiconTree.build(lexicon, ngram.unigram_log_probs)
-    decoder = Decoder(tree, ngram, DecoderOptions(beam=200, beam_threshold=30.0, token_threshold=-20.0))
-    return Recognizer("tiny", _Gated(model), lexicon, decoder)
-
-
-class _Gated(AcousticModel):
-    """Blank wherever the audio is quiet."""
-
-    def __init__(self, model: AcousticModel) -> None:
-        super().__init__(model.config)
-        self.load_state_dict(model.state_dict())
-        self.eval().requires_grad_(False)
-
-    def forward(self, frames, state):  # type: ignore[no-untyped-def]
-        log_probs, state = super().forward(frames, state)
-        loud = frames.view(len(frames), -1, 3, 80).mean((2, 3)) > 14.0  # [B, output frames]
-        blank = torch.full_like(log_probs, -20.0)
-        blank[..., 0] = 0.0
-        return torch.where(loud[..., None], log_probs, blank), state
-
-
-RNG = np.random.default_rng(7)
-
-
-def noise(seconds: float, level: float = 0.2) -> Samples:
-    samples = RNG.standard_normal(int(16000 * seconds)) * level
-    for first in range(0, len(samples), 1600):  # a new colour every 100 ms, so that the network changes its mind
-        width = int(RNG.integers(1, 30))
-        samples[first : first + 1600] = np.convolve(
-            samples[first : first + 1600], np.ones(width) / math.sqrt(width), "same"
-        )
-    return samples.astype(np.float32)
-
-
-def silence(seconds: float) -> Samples:
-    return (1e-4 * RNG.standard_normal(int(16000 * seconds))).astype(np.float32)
-
-
-SPEECH = np.concatenate((silence(0.7), noise(1.3), silence(1.5), noise(0.9), silence(1.2), noise(0.4)))
-
-
-def run(recognizer: Recognizer, samples: Samples, size: int, options: StreamOptions | None = None) -> list[Event]:
-    stream = recognizer.stream(options)
-    events = [e for first in range(0, len(samples), size) for e in stream.accept(samples[first : first + size])]
-    return events + stream.finish()
-
-
-def finals(events: list[Event]) -> list[Final]:
-    return [event for event in events if isinstance(event, Final)]
-
-
-def test_the_random_network_says_something(recognizer: Recognizer) -> None:
-    events = run(recognizer, SPEECH, 960)
-    assert sum(len(final.words) for final in finals(events)) > 5
-    assert sum(bool(final.text) for final in finals(events)) >= 2
-    assert any(isinstance(event, SpeechStarted) for event in events)
-
-
-def test_words_are_dated_back_by_the_look_ahead(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = [word for final in finals(run(recognizer, SPEECH, 960)) for word in final.words]
-    monkeypatch.setattr(recognizer, "delay_frames", 3)
-    got = [word for final in finals(run(recognizer, SPEECH, 960)) for word in final.words]
-    assert [word.word for word in got] == [word.word for word in expected]
-    assert [word.start for word in got] == pytest.approx([word.start - 0.03 for word in expected])
-    assert [word.end for word in got][:-1] == pytest.approx([word.end - 0.03 for word in expected][:-1])
-
-
-@pytest.mark.parametrize("size", [1, 159, 160, 161, 320, 1200, len(SPEECH)])
-def test_chunking_changes_nothing(recognizer: Recognizer, size: int) -> None:
-    samples = SPEECH if size > 1 else SPEECH[8000:24000]
-    expected = run(recognizer, samples, 960)
-    assert finals(run(recognizer, samples, size)) == finals(expected)
+from tests.recognizing import SPEECH, check_committed, finals, noise, random_recognizer, run, silence
 
 
 @pytest.fixture
-def twice(recognizer: Recognizer) -> Recognizer:
-    """The same, read twice."""
-    assert isinstance(recognizer.model, AcousticModel)
-    lexicon = Lexicon.from_text(LEXICON)
-    return Recognizer("tiny", recognizer.model.with_phases(2), lexicon, recognizer.decoder)
-
-
-@pytest.mark.parametrize("size", [161, 1200, len(SPEECH)])
-def test_chunking_changes_nothing_where_streams_are_read_twice(twice: Recognizer, size: int) -> None:
-    expected = finals(run(twice, SPEECH, 960))
-    assert sum(len(final.words) for final in expected) > 5
-    assert finals(run(twice, SPEECH, size)) == expected
-
-
-def test_a_calibration_is_kept_for_one_network(
-    recognizer: Recognizer, twice: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    measured: list[object] = []
-
-    def measure(model: object, decoder: object) -> StepCost:
-        measured.append(model)
-        return StepCost(0.001, 0.001, 0.06)
-
-    monkeypatch.setattr("streaming_asr.recognizer.measure_step", measure)
-    for each in (recognizer, recognizer, twice, twice):
-        each.step_cost(tmp_path / "calibration.json")
-    assert measured == [recognizer.model, twice.model]
-
-
-@settings(max_examples=15, deadline=None)
-@given(st.lists(st.integers(0, len(SPEECH)), max_size=6))
-def test_any_chunking_changes_nothing(recognizer: Recognizer, cuts: list[int]) -> None:
-    stream, edges = recognizer.stream(), [0, *sorted(cuts), len(SPEECH)]
-    events = [e for a, b in itertools.pairwise(edges) for e in stream.accept(SPEECH[a:b])]
-    assert finals(events + stream.finish()) == finals(run(recognizer, SPEECH, 960))
-
-
-def check_committed(events: list[Event]) -> None:
-    """Committed text only grows within an utterance, and its final begins with it."""
-    committed: dict[int, list[str]] = {}
-    for event in events:
-        if isinstance(event, Partial):
-            words = event.committed.split()
-            before = committed.get(event.utterance, [])
-            assert words[: len(before)] == before
-            committed[event.utterance] = words
-        elif isinstance(event, Final):
-            before = committed.pop(event.utterance, [])
-            assert event.text.split()[: len(before)] == before
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_committed_text_is_never_taken_back(recognizer: Recognizer, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    pieces = [noise(float(rng.uniform(0.1, 3))) if i % 2 else silence(float(rng.uniform(0.1, 1))) for i in range(8)]
-    events = run(recognizer, np.concatenate(pieces), 960)
-    check_committed(events)
-    assert any(isinstance(event, Partial) and event.committed for event in events)
-
-
-def test_times_lie_in_the_audio_and_in_order(recognizer: Recognizer) -> None:
-    last = 0.0
-    for final in finals(run(recognizer, SPEECH, 960)):
-        for word in final.words:
-            assert last <= word.start + 1e-9
-            assert word.start < word.end <= len(SPEECH) / 16000 + 1e-9
-            assert 0 <= word.confidence <= 1
-            last = word.start
-        if final.words:
-            assert (final.start, final.end) == (final.words[0].start, final.words[-1].end)
-
-
-def test_every_flush_is_answered_by_one_final_in_order(recognizer: Recognizer) -> None:
-    stream = recognizer.stream(StreamOptions(endpointing=Endpointing(enabled=False)))
-    stream.push(SPEECH[:24000])
-    stream.flush("finalize")
-    stream.push(SPEECH[24000:])
-    stream.flush("finalize")
-    stream.flush("stop")
-    events: list[Event] = []
-    while stream.ready:
-        [heard] = recognizer.step([stream])
-        assert isinstance(heard, list)
-        events += heard
-    got = finals(events)
-    assert [final.reason for final in got] == ["finalize", "finalize", "stop"]
-    assert [final.utterance for final in got] == [0, 1, 2]
-    assert got[0].text
-    assert got[1].text
-    assert got[2].text == ""
-    assert got[0].end <= 1.5 <= got[1].start
-
-
-def test_the_missing_samples_are_just_enough(recognizer: Recognizer) -> None:
-    stream = recognizer.stream()
-    for _ in range(5):
-        stream.push(SPEECH[: stream.missing_samples - 1])
-        assert not stream.ready
-        assert stream.missing_samples == 1
-        stream.push(SPEECH[:1])
-        assert stream.ready
-        recognizer.step([stream])
-
-
-@pytest.mark.parametrize("asleep_seconds", [2.0, 2.013, 2.04])
-def test_blocks_as_they_are_announced_complete_steps_even_after_sleep(
-    recognizer: Recognizer, asleep_seconds: float
-) -> None:
-    first, each = recognizer.first_chunk_ms * 16, recognizer.chunk_ms * 16
-    stream = recognizer.stream()
-    missing = []
-    for sound in (np.concatenate((silence(asleep_seconds), noise(0.5), silence(asleep_seconds), noise(0.5))), noise(1)):
-        for block in np.split(sound, range(first, len(sound), each)):
-            stream.accept(block)
-            missing.append(stream.missing_samples)
-        stream.flush("finalize")
-        stream.accept(sound[:0])
-        assert missing.pop() != each  # the last block is a short one
-    assert {*missing} == {0, each}  # asleep, and awake
-
-
-def test_asleep_any_sound_may_be_enough(recognizer: Recognizer) -> None:
-    stream = recognizer.stream()
-    stream.accept(silence(3.0))
-    assert stream.missing_samples == 0
-
-
-def test_what_was_said_is_told_even_if_the_best_guess_is_amid_a_longer_word(
-    recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(recognizer.decoder, "best_many", lambda states: [NOTHING_SAID for _ in states])
-    events = run(recognizer, np.concatenate((silence(0.7), noise(0.6), silence(2), noise(0.04), silence(2))), 960)
-    said, nothing = finals(events)  # what lasts for 40 ms is a cough
-    assert (said.reason, bool(said.words)) == ("endpoint", True)
-    assert 0.6 < said.start < said.end < 1.5
-    assert (nothing.reason, nothing.words) == ("stop", [])
-    assert sum(isinstance(event, SpeechStarted) for event in events) == 2
-
-
-def test_what_was_shown_is_told_however_short(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    best_many, nothing = recognizer.decoder.best_many, Words([], [], [])
-
-    def amid_longer_words(states: Sequence[DecoderState]) -> list[Guess]:
-        return [guess._replace(words=nothing, stable_words=0, agreement=[]) for guess in best_many(states)]
-
-    monkeypatch.setattr(recognizer.decoder, "best_many", amid_longer_words)
-    events = run(recognizer, np.concatenate((silence(0.7), noise(0.04), silence(2))), 960)
-    shown = [event for event in events if isinstance(event, Partial)]
-    said, _ = finals(events)
-    assert shown[-1].unstable
-    assert (said.reason, said.text) == ("endpoint", shown[-1].unstable)
-
-
-@pytest.mark.parametrize("bad", [np.nan, np.inf])
-def test_samples_that_are_no_numbers_are_refused_and_too_loud_ones_cut_off(recognizer: Recognizer, bad: float) -> None:
-    stream = recognizer.stream()
-    with pytest.raises(InputError, match="infinite or no number"):
-        stream.push(np.array([0, bad], np.float32))
-    loud, cut_off = (np.where(np.arange(len(SPEECH)) % 1000, SPEECH, level).astype(np.float32) for level in (1e20, 1))
-    assert stream.accept(loud) + stream.finish() == run(recognizer, cut_off, len(cut_off))
-
-
-def test_nothing_is_lost_around_a_finalize(recognizer: Recognizer) -> None:
-    """The part after a finalize is recognized as a session of its own would be."""
-    alone = finals(run(recognizer, SPEECH[24000:], 960))
-    stream = recognizer.stream()
-    stream.push(SPEECH[:24000])
-    stream.flush("finalize")
-    events = stream.accept(SPEECH[24000:])
-    after = [f for f in finals(events + stream.finish()) if f.start >= 1.5]
-    assert [f.text for f in after if f.text] == [f.text for f in alone if f.text]
-
-
-def test_silence_sleeps_and_costs_no_network_pass(recognizer: Recognizer) -> None:
-    stream = recognizer.stream()
-    stream.accept(silence(2.0))
-    stream.push(silence(30.0))
-    assert not stream.ready
-    assert stream._front.nbytes < 400 * (PREROLL_FRAMES + recognizer.frames_per_step)
-
-
-@pytest.mark.parametrize("seconds", [3.0, 3.0401, 3.35])
-def test_a_flush_in_sleep_counts_all_that_was_slept_through(recognizer: Recognizer, seconds: float) -> None:
-    stream = recognizer.stream(StreamOptions(checkpoints=True))
-    stream.accept(silence(seconds))
-    stream.flush("finalize")
-    checkpoint, answer = stream._run()[-2:]
-    num_samples = int(16000 * seconds)
-    assert isinstance(checkpoint, Checkpoint)
-    assert isinstance(answer, Final)
-    assert checkpoint.samples == num_samples
-    assert answer.start == answer.end == round(num_samples / 16000, 3)
-
-
-def test_speech_after_long_silence_is_whole(recognizer: Recognizer) -> None:
-    speech = noise(1.0)
-    expected = finals(run(recognizer, np.concatenate((silence(0.48), speech)), 960))
-    after = finals(run(recognizer, np.concatenate((silence(20.0), speech)), 960))
-    assert expected[0].words
-    assert after[0].words
-    assert after[0].words[0].start == pytest.approx(20.0, abs=0.2)
-
-
-def steady(seconds: float) -> Samples:
-    return (0.2 * np.random.default_rng(1).standard_normal(int(16000 * seconds))).astype(np.float32)
-
-
-def test_words_that_the_model_hears_in_steady_noise_are_dropped(recognizer: Recognizer) -> None:
-    stream = recognizer.stream()
-    events = stream.accept(steady(6))
-    assert recognizer.decoder.best(stream.decoder_state).words.ids, (
-        "the network must say something for this to mean much"
-    )
-    assert events + stream.finish() == [Final(0, "", 6.0, 6.0, 0.0, "stop")]
-
-
-def test_words_that_the_model_hears_in_a_tone_are_dropped_and_never_shown(recognizer: Recognizer) -> None:
-    buzz = (0.2 * np.sign(np.sin(2 * np.pi * 100 * np.arange(32_000) / 16_000 + 0.1))).astype(np.float32)
-    stream = recognizer.stream()
-    events = stream.accept(np.concatenate((np.zeros(16_000, np.float32), buzz)))
-    assert recognizer.decoder.best(stream.decoder_state).words.ids, (
-        "the network must say something for this to mean much"
-    )
-    assert events + stream.finish() == [Final(0, "", 3.0, 3.0, 0.0, "stop")]
-
-
-def test_words_in_steady_noise_do_not_begin_what_is_said_later(recognizer: Recognizer) -> None:
-    options = StreamOptions(endpointing=Endpointing(max_utterance_ms=2000))
-    events = run(recognizer, np.concatenate((steady(9.5), silence(0.3), noise(1))), 960, options)
-    assert all(word.start > 6 for final in finals(events) for word in final.words)
-    assert finals(events)[0].words
-
-
-def test_endpoints_split_utterances(recognizer: Recognizer) -> None:
-    samples = np.concatenate((noise(1), silence(2), noise(1), silence(2)))
-    got = [final for final in finals(run(recognizer, samples, 960)) if final.text]
-    assert [final.reason for final in got] == ["endpoint", "endpoint"]
-    whole = run(recognizer, samples, 960, StreamOptions(endpointing=Endpointing(enabled=False)))
-    assert [final.reason for final in finals(whole)] == ["stop"]
-
-
-def test_speech_without_a_pause_is_parted_between_words(recognizer: Recognizer) -> None:
-    samples = noise(20)
-    whole = finals(run(recognizer, samples, 960))
-    options = StreamOptions(endpointing=Endpointing(max_utterance_ms=1000), checkpoints=True)
-    parted = run(recognizer, samples, 960, options)
-    assert len(whole) == 1
-    assert len(finals(parted)) > 8
-    assert all(final.reason == "endpoint" for final in finals(parted)[:-1])
-    assert [word.word for final in finals(parted) for word in final.words] == whole[0].text.split()
-    check_committed(parted)
-    for before, event in itertools.pairwise(parted):
-        if isinstance(event, Final) and event.reason == "endpoint":
-            assert isinstance(before, Checkpoint)
-            assert before.samples == round(16000 * event.end)
-        if isinstance(before, Final):
-            assert event == SpeechStarted(before.end)
-
-
-class _EndsSentences:
-    """Takes the end of whatever it reads for the end of a sentence."""
-
-    def punctuate(self, words: Sequence[str], before: Sequence[str]) -> tuple[list[str], list[bool]]:
-        return [""] * (len(words) - 1) + ["."], [False] * len(words)
-
-
-def test_where_speech_is_parted_no_sentence_ends(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recognizer, "formatter", Formatter(_EndsSentences()))
-    samples = np.concatenate((noise(6), silence(2), noise(1)))
-    options = StreamOptions(endpointing=Endpointing(max_utterance_ms=1000))
-    written = " ".join(final.formatted for final in finals(run(recognizer, samples, 960, options)) if final.text)
-    sentences = written.removesuffix(".").split(". ")
-    assert len(sentences) == 2
-    assert all(sentence[0].isupper() and sentence[1:].islower() for sentence in sentences)
+def recognizer(tmp_path: Path) -> Recognizer:
+    return random_recognizer(tmp_path)
 
 
 def test_batched_streams_get_what_each_gets_alone(recognizer: Recognizer) -> None:
-    parts = [SPEECH, SPEECH[8000:], noise(2), np.concatenate((silence(3), noise(1)))]
+    parts = [SPEECH, SPEECH[8000:], noise(2, 1), np.concatenate((silence(3), noise(1, 2)))]
     alone = [finals(run(recognizer, part, 960)) for part in parts]
     streams: list[Stream] = [recognizer.stream() for _ in parts]
     together: list[list[Event]] = [[] for _ in parts]
@@ -417,98 +37,6 @@ def test_batched_streams_get_what_each_gets_alone(recognizer: Recognizer) -> Non
             assert isinstance(events, list)
             together[i] += events
     assert [[f.text for f in finals(events)] for events in together] == [[f.text for f in fs] for fs in alone]
-
-
-def test_options_are_honoured(recognizer: Recognizer) -> None:
-    events = run(recognizer, SPEECH, 960, StreamOptions(partials=False, words=False, nbest=3))
-    assert not any(isinstance(event, Partial) for event in events)
-    assert not any(final.words for final in finals(events))
-    assert any(final.alternatives for final in finals(events))
-    with pytest.raises(InputError, match="nbest"):
-        recognizer.stream(StreamOptions(nbest=11))
-
-
-def test_finals_are_formatted_beside_the_raw_text(recognizer: Recognizer, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Stutters(Formatter):
-        """Writes the first word only, in capitals, after all that the open sentence began with."""
-
-        def write(self, words: Sequence[str], before: Sequence[str] = (), goes_on: bool = False) -> list[str]:
-            return ["".join(f"({word})" for word in before) + words[0].upper(), *([""] * (len(words) - 1))]
-
-    monkeypatch.setattr(recognizer, "formatter", Stutters())
-    heard = [final for final in finals(run(recognizer, SPEECH, 960)) if final.text]
-    assert len(heard) > 1
-    assert heard[0].formatted == heard[0].words[0].written == heard[0].text.split()[0].upper()
-    before = "".join(f"({word})" for word in heard[0].text.split())  # it ended no sentence
-    assert heard[1].formatted == before + heard[1].text.split()[0].upper()
-    assert [[word.word for word in final.words] for final in heard] == [final.text.split() for final in heard]
-    again = finals(run(recognizer, SPEECH, 960, StreamOptions(first_utterance=1, finals_before=tuple(heard[:1]))))
-    assert again[0].formatted == before + heard[0].formatted  # in another process
-    raw = finals(run(recognizer, SPEECH, 960, StreamOptions(formatted=False)))
-    assert [final.text for final in raw if final.text] == [final.text for final in heard]
-    assert not any(final.formatted or any(word.written is not None for word in final.words) for final in raw)
-
-
-def test_checkpoints_say_from_where_another_stream_can_go_on(recognizer: Recognizer) -> None:
-    stream = recognizer.stream(StreamOptions(checkpoints=True))
-    samples = np.concatenate((SPEECH, np.zeros(5 * 16000, np.float32), SPEECH[:8000]))
-    events = [e for first in range(0, len(samples), 960) for e in stream.accept(samples[first : first + 960])]
-    events += stream.finish()
-    checkpoints = [event.samples for event in events if isinstance(event, Checkpoint)]
-    assert checkpoints == sorted(set(checkpoints))
-    assert sum(len(SPEECH) < at < len(SPEECH) + 5 * 16000 for at in checkpoints) >= 3  # in silence, asleep
-    assert checkpoints[-1] == len(samples)  # a flush settles all
-    for before, event in itertools.pairwise(events):
-        if isinstance(event, Final) and event.text:
-            assert isinstance(before, Checkpoint)
-            assert before.samples / 16000 >= event.words[-1].end - 0.03
-    plain = run(recognizer, samples, 960)
-    assert [event for event in events if not isinstance(event, Checkpoint)] == plain
-
-    at = checkpoints[len(checkpoints) // 2]
-    again = run(recognizer, samples[at:], 960, StreamOptions(first_sample=at, first_utterance=7))
-    assert [final.utterance for final in finals(again)] == list(range(7, 7 + len(finals(again))))
-    assert all(word.start >= at / 16000 for final in finals(again) for word in final.words)
-    assert finals(again)[-1].end == pytest.approx(len(samples) / 16000, abs=0.001)
-
-
-def test_what_was_said_is_kept_in_mind_also_by_a_stream_that_goes_on_elsewhere(recognizer: Recognizer) -> None:
-    words = recognizer.words
-    spelling = Spelling(np.ones(len(words), np.uint8), np.arange(2, len(words) + 2, dtype=np.uint16))
-    neural_lm = NeuralLM(random_network(num_pieces=len(words) + 2), spelling, vocabulary_fingerprint(words))
-    old = recognizer.decoder
-    decoder = Decoder(old.tree, old.ngram, old.options, neural_lm)
-    recognizer = Recognizer("tiny", recognizer.model, Lexicon.from_text(LEXICON), decoder)
-    stream = recognizer.stream(StreamOptions(checkpoints=True))
-    contexts = [b""]
-    for first in range(0, len(SPEECH), 960):
-        for event in stream.accept(SPEECH[first : first + 960]):
-            if isinstance(event, Checkpoint) and event.context != contexts[-1]:
-                contexts.append(event.context)
-        start_row = stream.decoder_state.rows[0][0]  # of an utterance of which nothing was said yet
-        if not stream.guess.words.ids:
-            assert start_row.tobytes() == neural_lm.recall(contexts[-1]).tobytes()
-    assert len(contexts) > 2
-    elsewhere = recognizer.stream(StreamOptions(context=contexts[1]))
-    assert elsewhere.decoder_state.rows[0][0].tobytes() == neural_lm.recall(contexts[1]).tobytes()
-
-
-def test_an_empty_stream_ends_with_an_empty_final(recognizer: Recognizer) -> None:
-    assert run(recognizer, np.zeros(0, np.float32), 960) == [Final(0, "", 0.0, 0.0, 0.0, "stop")]
-
-
-def test_a_long_stream_does_not_grow(recognizer: Recognizer, tmp_path: Path) -> None:
-    stream = recognizer.stream(StreamOptions(endpointing=Endpointing(max_utterance_ms=5000)))
-    piece = noise(2.0)
-    sizes = []
-    for _ in range(20):
-        stream.accept(piece)
-        sizes.append(stream.decoder_state.nbytes + stream._front.nbytes)
-    assert max(sizes[10:]) <= max(sizes[:10]) * 1.2
-
-
-def test_the_inventory_is_arpabet() -> None:
-    assert len(PHONES) == len(set(PHONES)) == 39
 
 
 def test_a_hotword_is_heard_where_it_was_not_and_only_in_its_session(
@@ -568,6 +96,22 @@ def test_what_its_steps_cost_can_be_kept(recognizer: Recognizer, tmp_path: Path)
     assert recognizer.step_cost(path) == cost  # two measurements never agree to the last digit
     assert "tiny" in path.read_text()
     assert "beam=200" in path.read_text()
+
+
+def test_a_calibration_is_kept_for_one_network(
+    recognizer: Recognizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twice = random_recognizer(tmp_path, phases=2)
+    measured: list[object] = []
+
+    def measure(model: object, decoder: object) -> StepCost:
+        measured.append(model)
+        return StepCost(0.001, 0.001, 0.06)
+
+    monkeypatch.setattr("streaming_asr.recognizer.measure_step", measure)
+    for each in (recognizer, recognizer, twice, twice):
+        each.step_cost(tmp_path / "calibration.json")
+    assert measured == [recognizer.model, twice.model]
 
 
 def test_what_breaks_one_stream_leaves_the_others_their_events(
