@@ -570,8 +570,7 @@ def test_logs_hold_no_words_and_no_audio(caplog: pytest.LogCaptureFixture) -> No
                 await connection.send('{"type": "my secret"}')
                 await receive_all(connection)
 
-    with caplog.at_level(logging.DEBUG):
-        logging.getLogger("websockets.client").setLevel(logging.WARNING)
+    with caplog.at_level(logging.WARNING, "websockets.client"), caplog.at_level(logging.DEBUG):
         run(test)
     assert "closed with 1000 after 0.2 s of audio, 1 utterances" in caplog.text
     assert "w71" not in caplog.text

@@ -71,9 +71,11 @@ def test_each_door_asks_for_a_key_and_takes_it_as_its_clients_give_it(
                     assert connection.subprotocol == chosen
 
     key = add_key(keys, "anna")
-    with caplog.at_level(logging.DEBUG):
-        for name in ("websockets.client", "asyncio"):
-            logging.getLogger(name).setLevel(logging.WARNING)
+    with (
+        caplog.at_level(logging.WARNING, "websockets.client"),
+        caplog.at_level(logging.WARNING, "asyncio"),
+        caplog.at_level(logging.DEBUG),
+    ):
         run(test)
     assert "closed with 1000" in caplog.text
     assert key not in caplog.text
