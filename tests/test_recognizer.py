@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,16 @@ def test_batched_streams_get_what_each_gets_alone(recognizer: Recognizer) -> Non
             assert isinstance(events, list)
             together[i] += events
     assert [[f.text for f in finals(events)] for events in together] == [[f.text for f in fs] for fs in alone]
+
+
+def test_the_search_is_timed_for_the_thread_that_steps(recognizer: Recognizer) -> None:
+    stream = recognizer.stream()
+    stream.accept(silence(3))
+    assert recognizer.search_seconds > 0
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: recognizer.search_seconds).result() == 0
+    stream.finish()  # asleep
+    assert recognizer.search_seconds == 0
 
 
 def test_a_hotword_is_heard_where_it_was_not_and_only_in_its_session(
@@ -134,7 +145,8 @@ def test_when_the_network_says_what_is_no_number_nobody_moves(
     expected = finals(run(recognizer, SPEECH, 960))
     good, bad = recognizer.stream(), recognizer.stream()
     for stream in (good, bad):
-        stream.push(SPEECH)
+        stream.accept(SPEECH[:19200])  # amid speech
+        stream.push(SPEECH[19200:])
         stream.flush("stop")
     model = recognizer.model
 

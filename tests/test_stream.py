@@ -8,20 +8,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from streaming_asr.decoder import Decoder, Guess, Words
 from streaming_asr.decoder_state import DecoderState
 from streaming_asr.errors import InputError
+from streaming_asr.features import Samples
 from streaming_asr.formatting.writer import Formatter
 from streaming_asr.front_end import PREROLL_FRAMES
 from streaming_asr.lexicon import Lexicon
 from streaming_asr.messages import Checkpoint, Endpointing, Event, Final, Partial, SpeechStarted, StreamOptions
+from streaming_asr.model import ModelState
+from streaming_asr.network import StepFunction
 from streaming_asr.neural_lm import NeuralLM, Spelling
 from streaming_asr.ngram import vocabulary_fingerprint
+from streaming_asr.partials import PartialRule
 from streaming_asr.recognizer import Recognizer
-from streaming_asr.stream import LONE_WORD_FRAMES, NOTHING_SAID
+from streaming_asr.stream import FLUSH_FRAMES, LONE_WORD_FRAMES, NOTHING_SAID, ONSET_REACH_FRAMES
+from streaming_asr.tokens import BLANK, NUM_TOKENS
 from tests.neural import random_network
 from tests.recognizing import LEXICON, SPEECH, check_committed, finals, noise, random_recognizer, run, silence, steady
 
@@ -29,6 +35,44 @@ from tests.recognizing import LEXICON, SPEECH, check_committed, finals, noise, r
 @pytest.fixture
 def recognizer(tmp_path: Path) -> Recognizer:
     return random_recognizer(tmp_path)
+
+
+def random_neural_lm(words: list[str]) -> NeuralLM:
+    spelling = Spelling(np.ones(len(words), np.uint8), np.arange(2, len(words) + 2, dtype=np.uint16))
+    return NeuralLM(random_network(num_pieces=len(words) + 2), spelling, vocabulary_fingerprint(words))
+
+
+def rescored(plain: Recognizer, neural_lm: NeuralLM) -> Recognizer:
+    old = plain.decoder
+    decoder = Decoder(old.tree, old.ngram, old.options, neural_lm)
+    return Recognizer("tiny", plain.model, Lexicon.from_text(LEXICON), decoder)
+
+
+class _Late:
+    """A network that names each sound so many outputs later than another."""
+
+    def __init__(self, model: StepFunction, num_outputs: int) -> None:
+        self.model, self.config = model, model.config
+        self.num_outputs = num_outputs
+
+    def initial_state(self, batch_size: int) -> ModelState:
+        held = torch.full((batch_size, self.num_outputs, NUM_TOKENS), -20.0)
+        held[..., BLANK] = 0.0
+        return self.model.initial_state(batch_size)._replace(held=held)
+
+    def __call__(self, frames: torch.Tensor, state: ModelState) -> tuple[torch.Tensor, ModelState]:
+        log_probs, after = self.model(frames, state._replace(held=state.held[:, :0]))
+        named = torch.cat((state.held, log_probs), 1)
+        return named[:, : log_probs.shape[1]], after._replace(held=named[:, log_probs.shape[1] :])
+
+
+def late(recognizer: Recognizer, num_outputs: int) -> Recognizer:
+    model = _Late(recognizer.model, num_outputs)
+    return Recognizer("tiny", model, Lexicon.from_text(LEXICON), recognizer.decoder)
+
+
+def texts(events: list[Event]) -> list[str]:
+    return [final.text for final in finals(events) if final.text]
 
 
 def test_the_random_network_says_something(recognizer: Recognizer) -> None:
@@ -45,6 +89,33 @@ def test_words_are_dated_back_by_the_look_ahead(recognizer: Recognizer, monkeypa
     assert [word.word for word in got] == [word.word for word in expected]
     assert [word.start for word in got] == pytest.approx([word.start - 0.03 for word in expected])
     assert [word.end for word in got][:-1] == pytest.approx([word.end - 0.03 for word in expected][:-1])
+
+
+@pytest.mark.parametrize("look_ahead", [0, 4])
+def test_the_last_sounds_are_named_however_late_the_network_is(recognizer: Recognizer, look_ahead: int) -> None:
+    speech = noise(1.0, 1)
+    slow = late(recognizer, FLUSH_FRAMES // recognizer.frames_per_output + look_ahead)
+    slow.delay_frames = recognizer.frames_per_output * look_ahead
+    assert texts(run(slow, speech, 960)) == texts(run(recognizer, speech, 960))
+
+
+@pytest.mark.parametrize("num_outputs", [2, 8, 24, 25])
+def test_speech_begins_where_it_is_heard_unless_it_is_named_much_later(
+    recognizer: Recognizer, num_outputs: int
+) -> None:
+    samples = np.concatenate((silence(1), noise(1.5, 1), silence(1)))
+    events = run(late(recognizer, num_outputs), samples, 960)
+    [started] = [event for event in events if isinstance(event, SpeechStarted)]
+    named = finals(events)[0].start
+    if num_outputs * recognizer.frames_per_output < ONSET_REACH_FRAMES:
+        assert 1.0 <= started.time < 1.1
+    else:
+        assert 0.95 + 0.03 * num_outputs <= named <= started.time <= named + 0.031  # in the same step
+
+
+def test_no_utterance_ends_in_the_silence_of_a_flush(recognizer: Recognizer) -> None:
+    [final] = finals(run(recognizer, np.concatenate((noise(1, 1), silence(0.5))), 960))
+    assert (final.reason, bool(final.text)) == ("stop", True)
 
 
 @pytest.mark.parametrize("size", [1, 159, 160, 161, 320, 1200, len(SPEECH)])
@@ -77,7 +148,19 @@ def test_committed_text_is_never_taken_back(recognizer: Recognizer, seed: int) -
     pieces = [noise(each, 10 * seed + i) if i % 2 else silence(each) for i, each in enumerate(seconds)]
     events = run(recognizer, np.concatenate(pieces), 960)
     check_committed(events)
-    assert any(isinstance(event, Partial) and event.committed for event in events)
+    partials = [event for event in events if isinstance(event, Partial)]
+    assert any(partial.committed for partial in partials)
+    shown = [(partial.utterance, partial.committed, partial.unstable) for partial in partials]
+    assert all(before != after for before, after in itertools.pairwise(shown))
+
+
+@pytest.mark.parametrize("has_neural_lm", [False, True])
+def test_what_is_settled_too_soon_stays_all_the_same(recognizer: Recognizer, has_neural_lm: bool) -> None:
+    if has_neural_lm:
+        recognizer = rescored(recognizer, random_neural_lm(recognizer.words))
+    recognizer.partial_rule = PartialRule(commit_probability=0.51)
+    options = StreamOptions(endpointing=Endpointing(max_utterance_ms=1000))
+    check_committed(run(recognizer, noise(20, 1), 960, options))
 
 
 def test_times_lie_in_the_audio_and_in_order(recognizer: Recognizer) -> None:
@@ -93,7 +176,7 @@ def test_times_lie_in_the_audio_and_in_order(recognizer: Recognizer) -> None:
 
 
 def test_every_flush_is_answered_by_one_final_in_order(recognizer: Recognizer) -> None:
-    stream = recognizer.stream(StreamOptions(endpointing=Endpointing(enabled=False)))
+    stream = recognizer.stream(StreamOptions(endpointing=Endpointing(enabled=False), checkpoints=True))
     stream.push(SPEECH[:24000])
     stream.flush("finalize")
     stream.push(SPEECH[24000:])
@@ -111,6 +194,8 @@ def test_every_flush_is_answered_by_one_final_in_order(recognizer: Recognizer) -
     assert got[1].text
     assert got[2].text == ""
     assert got[0].end <= 1.5 <= got[1].start
+    checkpoints = [event.samples for event in events if isinstance(event, Checkpoint)]
+    assert checkpoints == sorted({*checkpoints, 24000, len(SPEECH)})
 
 
 def test_the_missing_samples_are_just_enough(recognizer: Recognizer) -> None:
@@ -201,7 +286,28 @@ def test_silence_sleeps_and_costs_no_network_pass(recognizer: Recognizer) -> Non
     stream.accept(silence(2.0))
     stream.push(silence(30.0))
     assert not stream.ready
+    assert recognizer.slots.num_taken == 0
     assert stream._front.nbytes < 400 * (PREROLL_FRAMES + recognizer.frames_per_step)
+
+
+def test_silence_sleeps_also_after_a_flush(recognizer: Recognizer) -> None:
+    stream = recognizer.stream()
+    stream.push(noise(3, 1))
+    stream.flush("finalize")
+    stream.accept(silence(2))
+    assert stream.missing_samples == recognizer.slots.num_taken == 0
+
+
+def test_a_closed_stream_holds_nothing_and_has_nothing_to_do(recognizer: Recognizer) -> None:
+    stream = recognizer.stream()
+    for _ in range(2):
+        stream.push(noise(1, 1))
+        stream.flush("finalize")
+    assert stream.ready
+    stream.close()
+    assert not stream.ready
+    assert not stream.has_audio
+    assert (recognizer.slots.num_taken, len(stream._inbox), stream._front.nbytes) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("seconds", [3.0, 3.0401, 3.35])
@@ -235,10 +341,13 @@ def test_words_that_the_model_hears_in_steady_noise_are_dropped(recognizer: Reco
     assert events + stream.finish() == [Final(0, "", 6.0, 6.0, 0.0, "stop")]
 
 
+def buzz(seconds: float) -> Samples:
+    return (0.2 * np.sign(np.sin(2 * np.pi * 100 * np.arange(int(16000 * seconds)) / 16000 + 0.1))).astype(np.float32)
+
+
 def test_words_that_the_model_hears_in_a_tone_are_dropped_and_never_shown(recognizer: Recognizer) -> None:
-    buzz = (0.2 * np.sign(np.sin(2 * np.pi * 100 * np.arange(32_000) / 16_000 + 0.1))).astype(np.float32)
     stream = recognizer.stream()
-    events = stream.accept(np.concatenate((np.zeros(16_000, np.float32), buzz)))
+    events = stream.accept(np.concatenate((np.zeros(16_000, np.float32), buzz(2))))
     assert recognizer.decoder.best(stream.decoder_state).words.ids, (
         "the network must say something for this to mean much"
     )
@@ -250,6 +359,12 @@ def test_words_in_steady_noise_do_not_begin_what_is_said_later(recognizer: Recog
     events = run(recognizer, np.concatenate((steady(9.5), silence(0.3), noise(1, 1))), 960, options)
     assert all(word.start > 6 for final in finals(events) for word in final.words)
     assert finals(events)[0].words
+
+
+def test_speech_before_a_tone_does_not_let_the_words_in_it_pass(recognizer: Recognizer) -> None:
+    events = run(recognizer, np.concatenate((noise(1, 1), silence(1.5), buzz(2), silence(1))), 960)
+    assert [event.time < 1 for event in events if isinstance(event, SpeechStarted)] == [True]
+    assert len(texts(events)) == 1
 
 
 def test_endpoints_split_utterances(recognizer: Recognizer) -> None:
@@ -300,6 +415,8 @@ def test_options_are_honoured(recognizer: Recognizer) -> None:
     assert not any(isinstance(event, Partial) for event in events)
     assert not any(final.words for final in finals(events))
     assert any(final.alternatives for final in finals(events))
+    for final in finals(events):
+        assert len({final.text, *(other.text for other in final.alternatives)}) == 1 + len(final.alternatives) <= 3
     with pytest.raises(InputError, match="nbest"):
         recognizer.stream(StreamOptions(nbest=11))
 
@@ -338,6 +455,10 @@ def test_checkpoints_say_from_where_another_stream_can_go_on(recognizer: Recogni
         if isinstance(event, Final) and event.text:
             assert isinstance(before, Checkpoint)
             assert before.samples / 16000 >= event.words[-1].end - 0.03
+    for at, event in enumerate(events):
+        if isinstance(event, Checkpoint):  # of what comes later, only a final that follows now is from before
+            later = [word for final in finals(events[at + 2 :]) for word in final.words]
+            assert all(word.start >= event.samples / 16000 for word in later)
     plain = run(recognizer, samples, 960)
     assert [event for event in events if not isinstance(event, Checkpoint)] == plain
 
@@ -349,12 +470,8 @@ def test_checkpoints_say_from_where_another_stream_can_go_on(recognizer: Recogni
 
 
 def test_what_was_said_is_kept_in_mind_also_by_a_stream_that_goes_on_elsewhere(recognizer: Recognizer) -> None:
-    words = recognizer.words
-    spelling = Spelling(np.ones(len(words), np.uint8), np.arange(2, len(words) + 2, dtype=np.uint16))
-    neural_lm = NeuralLM(random_network(num_pieces=len(words) + 2), spelling, vocabulary_fingerprint(words))
-    old = recognizer.decoder
-    decoder = Decoder(old.tree, old.ngram, old.options, neural_lm)
-    recognizer = Recognizer("tiny", recognizer.model, Lexicon.from_text(LEXICON), decoder)
+    neural_lm = random_neural_lm(recognizer.words)
+    recognizer = rescored(recognizer, neural_lm)
     stream = recognizer.stream(StreamOptions(checkpoints=True))
     contexts = [b""]
     for first in range(0, len(SPEECH), 960):
