@@ -129,7 +129,7 @@ class StreamOptions:
 class Word(msgspec.Struct, frozen=True, omit_defaults=True):
     """One recognized word; ``confidence`` in 0..1.
 
-    ``written`` is its part of the final's ``formatted``; empty when an earlier word's figures say this one, too.
+    ``written`` is its part of the final's ``formatted``; empty when that of an earlier word says this one, too.
     """
 
     word: str

@@ -18,7 +18,7 @@ from .errors import RemoteProtocolError
 class Word:
     """One recognized word; ``confidence`` in 0..1.
 
-    ``written`` is its part of ``Final.formatted``: empty when an earlier word's figures say this one, too.
+    ``written`` is its part of ``Final.formatted``: empty when that of an earlier word says this one, too.
     """
 
     word: str

@@ -42,7 +42,7 @@ _SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10
 _ROUND = {"hundred": 100} | _SCALES
 _ZEROS = {"oh": 0, "o": 0}  # as in "nineteen oh five"
 _DIGITS = _UNITS | _ZEROS
-_NUMBER_WORDS = frozenset(_UNITS) | frozenset(_TEENS) | frozenset(_TENS)
+NUMBER_WORDS = frozenset(_UNITS) | frozenset(_TEENS) | frozenset(_TENS)
 _SMALL_ORDINALS = _numbered("first second third fourth fifth sixth seventh eighth ninth", 1)
 _TEEN_ORDINALS = _numbered(
     "tenth eleventh twelfth thirteenth fourteenth fifteenth sixteenth seventeenth eighteenth nineteenth", 10
@@ -63,7 +63,7 @@ _BEFORE_A_TIME = _set("after at before by from till to until")
 _BEFORE_A_PRICE = _set("cost costs paid")
 _CURRENCIES = {"dollar": "$", "dollars": "$", "euro": "€", "euros": "€"}
 _CENTS = _set("cent cents")
-_UNFINISHED = _NUMBER_WORDS | {*_ZEROS, *_CURRENCIES} | _set("half point")  # what comes next belongs to them
+_UNFINISHED = NUMBER_WORDS | {*_ZEROS, *_CURRENCIES} | _set("half point")  # what comes next belongs to them
 _UNITS_OF_MEASURE = _set(
     "degrees kilometers kilometres meters metres centimeters centimetres millimeters millimetres kilograms kilos grams "
     "liters litres volts watts kilowatts megawatts hertz kilohertz megahertz gigahertz kilobytes megabytes gigabytes "
@@ -115,7 +115,7 @@ def _word(words: Words, at: int) -> str:
 def _goes_on(words: Words, at: int) -> bool:
     """Whether a number that ends there is not all of what is said: "ten | oh five", "twenty | hundred"."""
     word = _word(words, at + (_word(words, at) in ("oh", "o", "point")))
-    return word in _NUMBER_WORDS or word in _ROUND or word in _ZEROS
+    return word in NUMBER_WORDS or word in _ROUND or word in _ZEROS
 
 
 def _is_counted(words: Words, at: int) -> bool:
@@ -304,7 +304,7 @@ def _time(words: Words, at: int) -> Span | None:
     if _word(words, hour.end) == "o'clock":
         return Span(f"{hour.value} o'clock", at, hour.end + 1)
     before = _word(words, at - 1)
-    is_expected = before in _BEFORE_A_TIME and (before != "to" or _word(words, at - 2) in _NUMBER_WORDS)
+    is_expected = before in _BEFORE_A_TIME and (before != "to" or _word(words, at - 2) in NUMBER_WORDS)
     minute, end = "", hour.end
     if _word(words, hour.end) in _ZEROS and _UNITS.get(_word(words, hour.end + 1), 0):
         minute, end = f":0{_UNITS[words[hour.end + 1]]}", hour.end + 2
@@ -385,7 +385,7 @@ def _money(words: Words, at: int) -> Span | None:
 
 def _measure(words: Words, at: int) -> Span | None:
     """ "five percent", "minus five degrees", "three point one four"."""
-    is_negative = _word(words, at) == "minus" and _word(words, at - 1) not in _NUMBER_WORDS | {"or"}
+    is_negative = _word(words, at) == "minus" and _word(words, at - 1) not in NUMBER_WORDS | {"or"}
     quantity = _quantity(words, at + is_negative)
     if quantity is None:
         return None

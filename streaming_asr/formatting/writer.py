@@ -1,6 +1,6 @@
-"""Owns how an utterance is written: marks and capitals of `punctuation` joined with the figures of `numbers`.
+"""Owns how an utterance is written: marks and capitals of `punctuation`, figures of `numbers`, in today's `spelling`.
 
-Every word keeps its place: a run of words that is written as one figure is written at its first word.
+Every word keeps its place: words that are written as one, a figure or "tomorrow", are written at the first of them.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from typing import Protocol
 from ..messages import Final, Word
 from .marks import SENTENCE_MARKS
 from .numbers import Span, digit_runs, write_numbers
+from .spelling import spell
 
 MAX_WORDS_BEFORE = 32  # of an open sentence, that still count
 _ABBREVIATIONS = {"mister": "Mr.", "missus": "Mrs.", "doctor": "Dr."}  # before a name
@@ -30,7 +31,7 @@ class Formatter:
         self._punctuator = punctuator
 
     def write(self, words: Sequence[str], before: Sequence[str] = (), goes_on: bool = False) -> list[str]:
-        """How each of ``words`` (lower case, as said) is written: "" for those that an earlier one's figures say.
+        """How each of ``words`` (lower case, as said) is written: "" for those that an earlier one's part says.
 
         ``before``: what was said of the sentence that goes on here (`open_sentence`); without, a sentence begins here.
         ``goes_on``: whether speech was cut behind the last word, so that no sentence ends there.
@@ -45,7 +46,7 @@ class Formatter:
             for start, end in digit_runs(words):  # books hold none, so what is guessed inside is of no worth
                 marks[start : end - 1] = [""] * (end - 1 - start)
         written = [""] * len(words)
-        for text, start, end in _figures(words, marks):
+        for text, start, end in _spans(words, marks):
             is_before_name = end < len(words) and capitals[end] and marks[start] == ""
             text = _ABBREVIATIONS.get(text, text) if is_before_name else text
             mark = "" if text.endswith(".") and marks[end - 1] == "." else marks[end - 1]
@@ -53,12 +54,14 @@ class Formatter:
         return written
 
 
-def _figures(words: Sequence[str], marks: Sequence[str]) -> Iterator[Span]:
+def _spans(words: Sequence[str], marks: Sequence[str]) -> Iterator[Span]:
     """No number goes on in the next sentence; commas inside one ("january fifth, nineteen eighty") do not count."""
     start = 0
     for end, mark in enumerate(marks, 1):
         if mark in SENTENCE_MARKS or end == len(words):
-            yield from (Span(text, start + at, start + after) for text, at, after in write_numbers(words[start:end]))
+            sentence = words[start:end]
+            spans = spell(sentence, write_numbers(sentence))
+            yield from (Span(text, start + at, start + after) for text, at, after in spans)
             start = end
 
 
