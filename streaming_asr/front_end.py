@@ -1,7 +1,8 @@
 """Owns one stream's way from samples to the frames of its next step, asleep or awake.
 
-Asleep nothing is due: the last `PREROLL_FRAMES` are kept, and any sign of speech in a new frame wakes the stream with
-them. Frames count from 0, 10 ms each, and know what signs of speech were in those that are past.
+Asleep nothing is due, until any sign of speech in a new frame wakes the stream: it then goes back by `PREROLL_FRAMES`
+from there, also over frames that it had stepped before it slept, since a network that starts anew at the first sound
+of a word hears it badly. Frames count from 0, 10 ms each, and know what signs of speech were in those that are past.
 
 Must not know networks, decoders or words: who has it says when it may sleep.
 """
@@ -35,14 +36,16 @@ class FrontEnd:
         self._frames_per_step = frames_per_step
         self._features = FeatureStream()
         self._vad = VoiceActivityDetector()
-        self._frames = np.zeros((0, NUM_MEL_BINS), np.float32)  # not yet stepped; asleep: the pre-roll
+        self._frames = np.zeros((0, NUM_MEL_BINS), np.float32)  # the last before the cursor, and all behind it
         self._signs = self._vad.accept(self._frames[:0, 0], self._frames)  # of each of _frames
+        self._num_past = 0  # of _frames, that are before the cursor
         self.is_asleep = False
         self.num_samples = 0  # accepted, but for the silence of a flush
         self.cursor = 0  # the next frame to be stepped
-        self.awake_since = 0  # frame, as all these; -1: none
-        self.last_voiced = self.voice_onset = -1
+        self.awake_since = 0  # the sign that woke it, a frame as all these; -1: none
+        self.last_sign = self.last_voiced = self.voice_onset = -1  # of those before the cursor
         self._changes = SpeechChanges()
+        self._looked_until = 0  # a frame; changes of those before it are known
 
     # --- what comes in ----------------------------------------------------------------------------------------------
 
@@ -66,27 +69,39 @@ class FrontEnd:
         return self._listen()
 
     def _listen(self) -> bool:
-        """Wakes at the first sign of speech in the buffer, or forgets all but the pre-roll."""
-        signs = np.flatnonzero(self._signs[:, MAYBE_SPEECH])
-        end = int(signs[0]) if len(signs) else len(self._frames)
-        before = max(0, end - PREROLL_FRAMES)
-        self._drop(before - before % self._frames_per_step)  # steps end where they would have without sleep
-        if len(signs):
-            self.is_asleep = False
-            self.awake_since = self.cursor
-        return bool(len(signs))
+        """Wakes at the first sign of speech behind the cursor, before which it goes back; else moves past all."""
+        signs = np.flatnonzero(self._signs[self._num_past :, MAYBE_SPEECH])
+        if not len(signs):
+            self.skip()
+            return False
+        sign = self.cursor + int(signs[0])
+        start = self._start_before(sign)
+        self._num_past -= self.cursor - start
+        self.cursor = start
+        self.awake_since = sign
+        self.is_asleep = False
+        return True
+
+    def _start_before(self, sign: int) -> int:
+        """Where a stream that a sign wakes begins; steps end where they would have without sleep."""
+        start = max(0, sign - PREROLL_FRAMES)
+        return start - start % self._frames_per_step
 
     # --- steps ------------------------------------------------------------------------------------------------------
 
     @property
+    def _num_due(self) -> int:
+        return len(self._frames) - self._num_past
+
+    @property
     def has_step(self) -> bool:
         """Whether a whole step is due."""
-        return not self.is_asleep and len(self._frames) >= self._frames_per_step
+        return not self.is_asleep and self._num_due >= self._frames_per_step
 
     @property
     def has_frames(self) -> bool:
         """Whether any frame is due."""
-        return not self.is_asleep and len(self._frames) > 0
+        return not self.is_asleep and self._num_due > 0
 
     @property
     def missing_samples(self) -> int:
@@ -98,32 +113,46 @@ class FrontEnd:
 
     def next_step(self) -> Features:
         """The next frames, float32 [frames_per_step, 80]; at a flush the last frame fills a short step up."""
-        frames: Features = self._frames[: self._frames_per_step]
+        frames: Features = self._frames[self._num_past : self._num_past + self._frames_per_step]
         if len(frames) < self._frames_per_step:
             frames = np.concatenate((frames, np.repeat(frames[-1:], self._frames_per_step - len(frames), axis=0)))
         return frames
 
     def step(self) -> None:
         """Moves past `next_step`, and notes its signs of speech."""
-        frames, signs = self._frames[: self._frames_per_step], self._signs[: self._frames_per_step]
-        self._changes.accept(frames, signs[:, CHANGING], self.cursor)
+        step = slice(self._num_past, self._num_past + self._frames_per_step)
+        frames, signs = self._frames[step], self._signs[step]
+        known = min(max(0, self._looked_until - self.cursor), len(frames))
+        self._changes.accept(frames[known:], signs[known:, CHANGING], self.cursor + known)
+        if signs[:, MAYBE_SPEECH].any():
+            self.last_sign = self.cursor + int(np.flatnonzero(signs[:, MAYBE_SPEECH])[-1])
         for frame in (self.cursor + np.flatnonzero(signs[:, VOICED])).tolist():
             if frame - self.last_voiced > 1:
                 self.voice_onset = frame
             self.last_voiced = frame
         end = self.cursor + self._frames_per_step
-        self._drop(min(self._frames_per_step, len(self._frames)))
+        self._move(len(frames))
         self.cursor = end
+        self._looked_until = max(end, self._looked_until)
 
     def skip(self) -> None:
         """Moves past all that is there."""
-        self._drop(len(self._frames))
+        self._move(self._num_due)
 
-    def _drop(self, num_frames: int) -> None:
-        self._frames, self._signs = self._frames[num_frames:], self._signs[num_frames:]
+    def _move(self, num_frames: int) -> None:
+        """Moves on, and forgets what no sign can bring back."""
         self.cursor += num_frames
+        self._num_past += num_frames
+        forgotten = max(0, self._num_past - PREROLL_FRAMES - self._frames_per_step + 1)
+        self._frames, self._signs = self._frames[forgotten:], self._signs[forgotten:]
+        self._num_past -= forgotten
 
     # --- time -------------------------------------------------------------------------------------------------------
+
+    @property
+    def settled(self) -> int:
+        """The frame before which nothing is heard again, whatever comes."""
+        return self._start_before(self.cursor)
 
     def since(self, frame: int) -> float:
         """Seconds awake since this frame."""

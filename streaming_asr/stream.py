@@ -136,7 +136,7 @@ class Stream:
         """Gives up the stream and its buffers."""
         self._inbox.clear()
         self._flushing = None
-        self._front.skip()
+        self._front = self._new_front()
         self.slot = None
 
     def _run(self) -> list[Event]:
@@ -159,8 +159,11 @@ class Stream:
             if woke:
                 self._wake()
 
+    def _new_front(self) -> FrontEnd:
+        return FrontEnd(self._recognizer.frames_per_step, self._level)
+
     def _restart_front(self) -> None:
-        self._front = FrontEnd(self._recognizer.frames_per_step, self._level)
+        self._front = self._new_front()
         self._flushing = None
         self._last_token = -1  # frame
         self._wake()
@@ -227,7 +230,7 @@ class Stream:
         if not self._front.is_asleep:
             self._advance_utterance(events)
         if self._owes_checkpoint:
-            self._say_checkpoint(events, self._front.cursor - PREROLL_FRAMES)
+            self._say_checkpoint(events, self._front.settled)
         if self._flushing is not None and not self.has_audio:
             self._front.skip()  # asleep: with what it still holds all is over
             final = self._final(self._flushing, self._hypotheses())
@@ -307,7 +310,7 @@ class Stream:
         is_open = self._in_speech or bool(self.guess.words.ids)
         if not self._options.checkpoints or is_open or self._front.since(self._last_token) < PREROLL_SECONDS:
             return False
-        settled = self._samples_before + (self._front.cursor - PREROLL_FRAMES) * FRAME_SHIFT_SAMPLES
+        settled = self._samples_before + self._front.settled * FRAME_SHIFT_SAMPLES
         return settled - self._checkpoint_at >= CHECKPOINT_SAMPLES
 
     def _say_checkpoint(self, events: list[Event], frame: int) -> None:
@@ -319,8 +322,9 @@ class Stream:
 
     @property
     def _is_quiet(self) -> bool:
-        """Whether neither the model nor the VAD has heard speech for a while."""
-        return self._front.since(max(self._last_token, self._front.last_voiced)) >= SLEEP_AFTER_SECONDS
+        """Whether neither the model nor the VAD has heard speech for a while, nor any sign of it."""
+        last = max(self._last_token, self._front.last_voiced, self._front.last_sign)
+        return self._front.since(last) >= SLEEP_AFTER_SECONDS
 
     @property
     def _heard_speech(self) -> bool:
