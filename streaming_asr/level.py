@@ -2,8 +2,9 @@
 
 A network minds the level: what reaches it 20 dB too soft, as from a microphone far away, costs it a third more errors.
 The peaks of voiced sound say how loud the speaker is. They are followed at once when they rise, slowly when they fall,
-and what is missing to the softest usual level is added to the logarithms. Speech that is loud enough stays as it is, to
-the bit. What is added to a frame depends on it and those before, however the audio is cut.
+and what is missing to the softest usual level is added to the logarithms. Words begin softer than they get, so that at
+first peaks may be softer, too. Speech that is loud enough stays as it is, to the bit. What is added to a frame depends
+on it and those before, however the audio is cut.
 """
 
 from __future__ import annotations
@@ -21,8 +22,9 @@ from .vad import VOICED, Signs
 LEAST_PEAK = 16.5  # mean energy at peaks from which nothing is added: the least of 99 % of dev-clean, 93 % of training
 MOST_ADDED = 6.9  # 30 dB
 FALL = 0.002  # of the peak, a voiced frame: 0.9 dB a second
-RISE = 0.05  # of what is added, a frame: so that what a word begins with, softer than its peak, is not taken for soft
-VOICED_BEFORE = 20  # frames that were voiced before anything is added
+FIRST_PEAK = 11.5  # as LEAST_PEAK, at the first voiced frame of all: the least of 98 %
+KNOWN_AFTER = 40  # voiced frames; up to there the least peak rises from one to the other
+RISE = 0.2  # of what is added, a frame
 MEAN_FRAMES = 5  # over which a peak lasts
 
 
@@ -59,7 +61,8 @@ def _lift(features: Any, signs: Any, memory: Any) -> None:
         if signs[t, VOICED]:
             num_voiced[0] += 1
             peak[0] = max(mean, peak[0] - FALL)
-        missing = max(0.0, min(LEAST_PEAK - peak[0], MOST_ADDED)) if num_voiced[0] >= VOICED_BEFORE else 0.0
+        least = FIRST_PEAK + (LEAST_PEAK - FIRST_PEAK) * min(num_voiced[0] - 1, KNOWN_AFTER - 1) / (KNOWN_AFTER - 1)
+        missing = max(0.0, min(least - peak[0], MOST_ADDED)) if num_voiced[0] else 0.0
         added[0] = min(missing, added[0] + RISE)
         if added[0] > 0:
             for bin_ in range(features.shape[1]):
