@@ -2,7 +2,8 @@
 
 A pronunciation and a spelling are one sequence of units, each one or two letters with no, one or two phones
 ("ph" = F, "x" = K S, silent "e" = nothing); a back-off n-gram over the units scores it (Bisani & Ney 2008), a beam
-search over the units that spell the word finds the best. Knows nothing of lexicons or of training.
+search over the units that spell the word finds the best. What has no vowel then ("xiv") is said letter by letter.
+Knows nothing of lexicons or of training.
 """
 
 from __future__ import annotations
@@ -21,16 +22,27 @@ from safetensors.numpy import save_file
 from streaming_asr.compiled import njit_cached
 from streaming_asr.errors import InputError, ModelError
 from streaming_asr.tensor_file import read_tensors
-from streaming_asr.tokens import PHONE_ID
+from streaming_asr.tokens import PHONE_ID, VOWELS
 
 FORMAT = "streaming_asr.g2p"
 VERSION = "1"
 BEAM = 24  # hypotheses kept at each letter; wider ones change fewer than 1 word in 200
 LONGEST_WORD = 64  # letters
+LETTERS = {  # as they are called
+    "a": "EY", "b": "B IY", "c": "S IY", "d": "D IY", "e": "IY", "f": "EH F", "g": "JH IY", "h": "EY CH", "i": "AY",
+    "j": "JH EY", "k": "K EY", "l": "EH L", "m": "EH M", "n": "EH N", "o": "OW", "p": "P IY", "q": "K Y UW",
+    "r": "AA R", "s": "EH S", "t": "T IY", "u": "Y UW", "v": "V IY", "w": "D AH B AH L Y UW", "x": "EH K S",
+    "y": "W AY", "z": "Z IY",
+}  # fmt: skip
 _LOG_PROB_STEP = 1 / 12  # nats a code; 8 bits reach 21 nats
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+
+def letter_by_letter(letters: str) -> tuple[str, ...]:
+    """The names of ``letters`` (a to z), as phones."""
+    return tuple(phone for letter in letters for phone in LETTERS[letter].split())
 
 
 @njit_cached()
@@ -109,9 +121,9 @@ class G2P:
         return scores, after
 
     def pronounce(self, word: str, variants: int = 1, margin: float = 3.0) -> list[tuple[str, ...]]:
-        """The best pronunciations of ``word``, at most ``variants``, none ``margin`` nats below the first.
+        """The best pronunciations of ``word``, at most ``variants``, none ``margin`` nats below the likeliest units.
 
-        What is no letter from a to z is passed over.
+        One without a vowel is none; if all are, the letters are said by their names. What is no letter from a to z is passed over.
 
         :raises InputError: the word has no letters, or more than 64.
         """
@@ -132,7 +144,8 @@ class G2P:
             scores, contexts, paths = scores[best], contexts[best], [paths[index] for index in best]
             if position == len(letters):
                 ending, _ = self._extend(contexts, np.array([self._end]))
-                return self._best(scores + ending[:, 0], paths, variants, margin)
+                found = self._best(scores + ending[:, 0], paths, variants, margin)
+                return found or [letter_by_letter(letters)]
             for width in (1, 2):
                 units = self._spelling.get(letters[position : position + width])
                 if units is None or position + width > len(letters):
@@ -142,7 +155,7 @@ class G2P:
                 top = np.argsort(-total, kind="stable")[:BEAM]
                 longer = [(*paths[index // len(units)], int(units[index % len(units)])) for index in top.tolist()]
                 pending[position + width].append((total[top], after.reshape(len(total), -1)[top], longer))
-        return []
+        return [letter_by_letter(letters)]
 
     def _best(
         self, scores: Floats, paths: Sequence[tuple[int, ...]], variants: int, margin: float
@@ -153,7 +166,7 @@ class G2P:
             phones = tuple(phone for unit in paths[index] for phone in self.units[unit][1])
             if scores[index] < scores[order[0]] - margin or len(found) == variants:
                 break
-            if phones and phones not in found:
+            if not VOWELS.isdisjoint(phones) and phones not in found:
                 found.append(phones)
         return found
 

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streaming_asr.errors import InputError, ModelError
-from streaming_asr.g2p import G2P, G2PLevel
+from streaming_asr.g2p import G2P, LETTERS, G2PLevel, letter_by_letter
+from streaming_asr.tokens import PHONES
 
 # c = K or S, a = AE, h = HH, ch = CH; then begin 5, end 6.
 UNITS: list[tuple[str, tuple[str, ...]]] = [
@@ -53,8 +54,17 @@ def test_variants_come_best_first_and_no_further_than_the_margin() -> None:
     assert model.pronounce("ac", variants=5, margin=0.5) == [("AE", "K")]
 
 
-def test_letters_that_no_unit_spells_have_no_pronunciation() -> None:
-    assert tiny_model().pronounce("cz") == []
+@pytest.mark.parametrize(
+    ("word", "phones"), [("cz", "S IY Z IY"), ("ch", "S IY EY CH"), ("C.C.", "S IY S IY"), ("ach", "AE CH")]
+)
+def test_what_has_no_vowel_is_said_letter_by_letter(word: str, phones: str) -> None:
+    assert tiny_model().pronounce(word, variants=3)[0] == tuple(phones.split())
+
+
+def test_letters_have_their_names() -> None:
+    assert sorted(LETTERS) == list("abcdefghijklmnopqrstuvwxyz")
+    assert all(set(name.split()) <= set(PHONES) for name in LETTERS.values())
+    assert letter_by_letter("qz") == ("K", "Y", "UW", "Z", "IY")
 
 
 @pytest.mark.parametrize("word", ["", "'", "123", "a" * 65])

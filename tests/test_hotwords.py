@@ -61,4 +61,4 @@ def test_words_get_the_pronunciations_that_are_guessed() -> None:
         G2PLevel(np.array([0]), np.array([-9.0]), np.zeros(1)),
     ]
     g2p = G2P(units, levels)
-    assert pronounced(["ca", "b"], g2p).to_text() == "ca\tK AE\nca\tS AE\n"
+    assert pronounced(["ca", "bb"], g2p).to_text() == "ca\tK AE\nca\tS AE\nbb\tB IY B IY\n"
