@@ -123,7 +123,8 @@ class G2P:
     def pronounce(self, word: str, variants: int = 1, margin: float = 3.0) -> list[tuple[str, ...]]:
         """The best pronunciations of ``word``, at most ``variants``, none ``margin`` nats below the likeliest units.
 
-        One without a vowel is none; if all are, the letters are said by their names. What is no letter from a to z is passed over.
+        One without a vowel is none; if all are, the letters are said by their names. What is no letter from a to z is
+        passed over.
 
         :raises InputError: the word has no letters, or more than 64.
         """
