@@ -177,6 +177,7 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     export.add_argument(
         "--neural-lm", type=Path, metavar="FILE", help="neural_lm.safetensors that train-neural-lm wrote"
     )
+    export.add_argument("--speech", type=Path, metavar="FILE", help="speech.safetensors that tells music from speech")
     export.add_argument("--g2p", type=Path, metavar="FILE", help="g2p.safetensors that build-lm wrote")
     export.add_argument("--name", required=True)
     export.add_argument(
@@ -492,6 +493,7 @@ def _export_model(options: argparse.Namespace) -> int:
         punctuation=options.punctuation,
         g2p=options.g2p,
         neural_lm=options.neural_lm,
+        speech=options.speech,
         decoder=options.decoder,
         phases=options.phases,
     )

@@ -23,6 +23,7 @@ SOURCES = (
     "rescoring.py",
     "search_results.py",
     "search_state.py",
+    "speech_network.py",
     "tokens.py",
     "tones.py",
     "training/g2p.py",

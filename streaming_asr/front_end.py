@@ -21,6 +21,7 @@ from .features import (
     Samples,
 )
 from .level import SpeechLevel
+from .speech_network import SpeechNetwork
 from .tones import SpeechChanges
 from .vad import CHANGING, MAYBE_SPEECH, VOICED, VoiceActivityDetector
 
@@ -30,8 +31,8 @@ PREROLL_FRAMES = 48  # 480 ms that a waking stream hears again
 class FrontEnd:
     """Of audio from its start to a flush. Awake at first."""
 
-    def __init__(self, frames_per_step: int, level: SpeechLevel) -> None:
-        """``level``: the stream's, which goes on from one front end to the next."""
+    def __init__(self, frames_per_step: int, level: SpeechLevel, network: SpeechNetwork) -> None:
+        """``level``: the stream's, that goes on from one front end to the next. ``network`` tells music from speech."""
         self._level = level
         self._frames_per_step = frames_per_step
         self._features = FeatureStream()
@@ -44,7 +45,7 @@ class FrontEnd:
         self.cursor = 0  # the next frame to be stepped
         self.awake_since = 0  # the sign that woke it, a frame as all these; -1: none
         self.last_sign = self.last_voiced = self.voice_onset = -1  # of those before the cursor
-        self._changes = SpeechChanges()
+        self._changes = SpeechChanges(network)
         self._looked_until = 0  # a frame; changes of those before it are known
 
     # --- what comes in ----------------------------------------------------------------------------------------------
@@ -160,7 +161,7 @@ class FrontEnd:
 
     @property
     def last_speech_change(self) -> int:
-        """The last frame whose change may be speech, once the frames after it show no tone; -1: none."""
+        """The last frame whose change may be speech, once the frames after it show no tone or music; -1: none."""
         return self._changes.last
 
     @property

@@ -20,6 +20,7 @@ LM_FILE = "lm.safetensors"
 PUNCTUATION_FILE = "punctuation.safetensors"  # a model folder may lack it
 G2P_FILE = "g2p.safetensors"  # and this
 NEURAL_LM_FILE = "neural_lm.safetensors"  # and this
+SPEECH_FILE = "speech.safetensors"  # and this
 
 
 class Manifest(msgspec.Struct, frozen=True):

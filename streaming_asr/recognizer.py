@@ -36,6 +36,7 @@ from .manifest import (
     NEURAL_LM_FILE,
     PUNCTUATION_FILE,
     SHIPPED_MODEL,
+    SPEECH_FILE,
     Manifest,
     read_manifest,
     read_verified,
@@ -47,6 +48,7 @@ from .neural_lm import NeuralLM
 from .partials import PartialRule
 from .search_graph import SearchGraph, read_graph
 from .slots import StateSlots
+from .speech_network import DEAF, SpeechNetwork
 from .stream import Stream
 
 OVERLAP_MS = 1000 * (FRAME_LENGTH_SAMPLES - FRAME_SHIFT_SAMPLES) // SAMPLE_RATE  # of a step's last frame with the next
@@ -76,15 +78,17 @@ class Recognizer:
         g2p: G2P | None = None,
         version: str = "",
         can_fork: bool = True,
+        speech_network: SpeechNetwork = DEAF,
     ) -> None:
         """``version`` tells models of one name apart, as for a calibration that is kept; ``can_fork`` says whether a
-        process that is forked can use them, as none can what is on a GPU.
+        process that is forked can use them, as none can what is on a GPU; ``speech_network`` tells music from speech.
         """
         self.name = name
         self._subject = f"{name} {version}, {model.config}, {decoder.options}, streaming_asr {__version__}"
         self.can_fork = can_fork
         self.g2p = g2p  # says how hotwords sound that the lexicon lacks
         self.formatter = formatter or Formatter()
+        self.speech_network = speech_network
         self.language = "en"
         self.model = model
         self.slots = StateSlots(model.initial_state)
@@ -138,6 +142,7 @@ class Recognizer:
             network = Network(load_model(folder).to(find_device(device)), precision)
             formatter = Formatter(_read_if_any(folder, manifest, PUNCTUATION_FILE, Punctuator.load))
             g2p = _read_if_any(folder, manifest, G2P_FILE, G2P.load)
+            speech_network = _read_if_any(folder, manifest, SPEECH_FILE, SpeechNetwork.load) or DEAF
             neural_lm = reading.result()
         try:
             decoder = Decoder(tree, ngram, options, neural_lm)
@@ -145,7 +150,8 @@ class Recognizer:
             raise ModelError(f"{folder / LEXICON_FILE} does not fit the language models: {error}") from error
         weights = manifest.sha256[:12], manifest.files.get(NEURAL_LM_FILE, "")[:12]
         version = f"{' '.join(weights)}, {network.precision} on {device},"
-        recognizer = cls(manifest.name, network, lexicon, decoder, formatter, g2p, version, can_fork=device == "cpu")
+        can_fork = device == "cpu"
+        recognizer = cls(manifest.name, network, lexicon, decoder, formatter, g2p, version, can_fork, speech_network)
         recognizer.warm_up()
         return recognizer
 

@@ -37,6 +37,7 @@ from .level import SpeechLevel
 from .messages import Checkpoint, Event, Final, Partial, Reason, SpeechStarted, StreamOptions
 from .partials import PartialRule, PartialText
 from .slots import Slot, StateSlots
+from .speech_network import SpeechNetwork
 from .tokens import BLANK
 
 PREROLL_SECONDS = PREROLL_FRAMES * FRAME_SHIFT_SECONDS
@@ -61,6 +62,7 @@ class StreamRecognizer(Protocol):
     words: list[str]  # of the lexicon, by number
     partial_rule: PartialRule  # of the next utterance
     formatter: Formatter
+    speech_network: SpeechNetwork
 
     def step(self, streams: Sequence[Stream], /) -> list[list[Event] | Exception]:
         """Moves each of the streams on by one chunk: the events of each, or what ended it."""
@@ -160,7 +162,7 @@ class Stream:
                 self._wake()
 
     def _new_front(self) -> FrontEnd:
-        return FrontEnd(self._recognizer.frames_per_step, self._level)
+        return FrontEnd(self._recognizer.frames_per_step, self._level, self._recognizer.speech_network)
 
     def _restart_front(self) -> None:
         self._front = self._new_front()
@@ -328,7 +330,7 @@ class Stream:
 
     @property
     def _heard_speech(self) -> bool:
-        """Whether this utterance holds more than steady noise and tones, in which the model hears words too."""
+        """Whether this utterance holds more than steady noise, tones and music, in which the model hears words too."""
         return self._front.last_speech_change >= max(0, self._opened - ONSET_REACH_FRAMES)
 
     def _lasts(self, hypotheses: Sequence[Hypothesis]) -> bool:

@@ -23,11 +23,13 @@ from streaming_asr.model import AcousticModel, ModelConfig, save_model
 from streaming_asr.neural_lm import PieceLM, Spelling, save_neural_lm
 from streaming_asr.ngram import NGram, vocabulary_fingerprint
 from streaming_asr.recognizer import Recognizer
+from streaming_asr.speech_network import DEAF
 from streaming_asr.training.export import export_model
 
 CONFIG, WEIGHTS, LEXICON, LM = "config.json", "model.safetensors", "lexicon.txt", "lm.safetensors"
 PUNCTUATION, PRONOUNCER, NEURAL_LM = "punctuation.safetensors", "g2p.safetensors", "neural_lm.safetensors"
-FILES = (CONFIG, WEIGHTS, LEXICON, LM, PUNCTUATION, PRONOUNCER, NEURAL_LM)
+SPEECH = "speech.safetensors"
+FILES = (CONFIG, WEIGHTS, LEXICON, LM, PUNCTUATION, PRONOUNCER, NEURAL_LM, SPEECH)
 WORDS = {"yes": "Y EH S", "no": "N OW", "go": "G OW"}
 
 
@@ -47,10 +49,12 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
     G2P(units, [G2PLevel(np.arange(7), np.full(7, -2.0), np.zeros(7))]).save(folder / PRONOUNCER)
     spelling = Spelling(np.ones(3, np.uint8), np.array([2, 3, 4], np.uint16))
     save_neural_lm(folder / NEURAL_LM, PieceLM(5, 4, 4, 1), spelling, vocabulary_fingerprint(lexicon.words))
+    DEAF.save(folder / SPEECH)
     sources = folder / "acoustic", folder / LEXICON, folder / LM
     export_model(
         *sources, folder / "model", name="tiny",
         punctuation=folder / PUNCTUATION, g2p=folder / PRONOUNCER, neural_lm=folder / NEURAL_LM,
+        speech=folder / SPEECH,
     )  # fmt: skip
     return folder / "model"
 
@@ -195,6 +199,9 @@ CORRUPTIONS: list[tuple[str, str, Callable[[Path], None]]] = [
     ("neural LM with a huge header", NEURAL_LM, signed(NEURAL_LM, lambda _: HUGE_HEADER)),
     ("neural LM lacks a tensor", NEURAL_LM, signed(NEURAL_LM, tensors(lambda held: held.pop("projection.weight")))),
     ("neural LM of fewer words", LEXICON, signed(NEURAL_LM, tensors(of_fewer_words))),
+    ("speech network pickled", SPEECH, signed(SPEECH, lambda _: PICKLE)),
+    ("speech network lacks a tensor", SPEECH, signed(SPEECH, tensors(lambda held: held.pop("gates")))),
+    ("speech network of no units", SPEECH, signed(SPEECH, tensors(lambda held: held.update(score=held["score"][:0])))),
     ("pronunciation model lacks a table", PRONOUNCER, signed(PRONOUNCER, tensors(lambda held: held.pop("1.unit")))),
     (
         "pronunciation model out of order",

@@ -1,13 +1,20 @@
-"""Tones are told from speech by their spectrum; speech, even over a tone, is not lost."""
+"""Tones are told from speech by their spectrum, music by a network; speech, even over a tone, is not lost."""
+
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.noises import melody
 from streaming_asr.features import NUM_MEL_BINS, SAMPLE_RATE, Features, Samples, extract
+from streaming_asr.manifest import SHIPPED_MODEL, SPEECH_FILE
+from streaming_asr.recordings import read_samples
+from streaming_asr.speech_network import DEAF, SpeechNetwork
 from streaming_asr.tones import EDGE_FRAMES, SpeechChanges
 from streaming_asr.vad import CHANGING, VoiceActivityDetector
 
+DEMO = Path(__file__).parents[1] / "examples" / "demo.wav"
 TIME = np.arange(SAMPLE_RATE // 2) / SAMPLE_RATE
 
 
@@ -43,11 +50,11 @@ def in_room(*sounds: NDArray[np.floating]) -> Samples:
     return (samples + 3e-4 * np.random.default_rng(0).standard_normal(len(samples))).astype(np.float32)
 
 
-def last_changes(samples: Samples, size: int = 6) -> list[int]:
+def last_changes(samples: Samples, size: int = 6, network: SpeechNetwork = DEAF) -> list[int]:
     """`SpeechChanges.last` after each chunk of so many frames."""
     frames = extract(samples)
     changing = VoiceActivityDetector().accept(samples, frames)[:, CHANGING]
-    changes, last = SpeechChanges(), []
+    changes, last = SpeechChanges(network), []
     for first in range(0, len(frames), size):
         changes.accept(frames[first : first + size], changing[first : first + size], first)
         last.append(changes.last)
@@ -79,6 +86,38 @@ def test_speech_over_a_whistle_that_was_there_before_is_speech() -> None:
 def test_chunking_changes_nothing(size: int) -> None:
     samples = in_room(TONES["beep"], bursts(0.3), TONES["keys"])
     assert last_changes(samples, size)[-1] == last_changes(samples)[-1] > 0
+
+
+@pytest.fixture(scope="module")
+def shipped() -> SpeechNetwork:
+    return SpeechNetwork.load(SHIPPED_MODEL / SPEECH_FILE)
+
+
+def test_what_the_network_takes_for_music_is_no_speech() -> None:
+    samples = in_room(bursts(0.3))
+    surely_music = DEAF._replace(score_bias=np.full(1, -1e9, np.float32))
+    assert last_changes(samples)[-1] > 0
+    assert last_changes(samples, network=surely_music)[-1] == -1
+
+
+def test_the_shipped_network_tells_music_from_speech(shipped: SpeechNetwork) -> None:
+    rng = np.random.default_rng(3)
+    pieces = [in_room(0.1 * melody(rng)) for _ in range(8)]
+    taken = [last_changes(piece, network=shipped)[-1] > 0 for piece in pieces]
+    assert sum(last_changes(piece)[-1] > 0 for piece in pieces) >= 6
+    assert sum(taken) <= 2
+    speech = read_samples(DEMO)
+    frames = len(extract(speech))
+    assert last_changes(in_room(pieces[0], speech), network=shipped)[-1] > len(extract(pieces[0])) + frames // 2
+    for first in range(0, len(speech) - SAMPLE_RATE, SAMPLE_RATE // 2):
+        piece = in_room(speech[first : first + SAMPLE_RATE])
+        assert (last_changes(piece, network=shipped)[-1] > 0) == (last_changes(piece)[-1] > 0)
+
+
+@pytest.mark.parametrize("size", [1, 5, 7, 16, 1000])
+def test_chunking_changes_nothing_for_the_network(shipped: SpeechNetwork, size: int) -> None:
+    samples = np.concatenate((in_room(melody(np.random.default_rng(0))), read_samples(DEMO)[: 2 * SAMPLE_RATE]))
+    assert last_changes(samples, size, shipped)[-1] == last_changes(samples, network=shipped)[-1] > 0
 
 
 def by_hand(kinds: str) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError
-from ..manifest import G2P_FILE, LEXICON_FILE, LM_FILE, MANIFEST_FILE, NEURAL_LM_FILE, PUNCTUATION_FILE
+from ..manifest import G2P_FILE, LEXICON_FILE, LM_FILE, MANIFEST_FILE, NEURAL_LM_FILE, PUNCTUATION_FILE, SPEECH_FILE
 from ..model import load_model, save_model
 from ..recognizer import Recognizer
 
@@ -24,6 +24,7 @@ def export_model(
     punctuation: Path | None = None,
     g2p: Path | None = None,
     neural_lm: Path | None = None,
+    speech: Path | None = None,
     decoder: dict[str, Any] | None = None,
     phases: int | None = None,
 ) -> None:
@@ -31,14 +32,15 @@ def export_model(
 
     Without ``punctuation``, a `formatting.punctuation.Punctuator`, finals get figures, but neither marks nor capitals;
     without ``g2p``, a `g2p.G2P`, hotwords that the lexicon lacks are not heard; without ``neural_lm``, a
-    `neural_lm.NeuralLM`, words have only the scores of ``lm``. ``phases`` is how often the network
+    `neural_lm.NeuralLM`, words have only the scores of ``lm``;
+    without ``speech``, a `speech_network.SpeechNetwork`, music is taken for speech. ``phases`` is how often the network
     reads each stream (see `model`), as often as it can if None.
     The folder is loaded once before this returns, so that what is exported is known to serve. Raises `ModelError` or
     `InputError`, naming the file that does not fit.
     """
     model = load_model(acoustic)
     save_model(model.with_phases(phases or model.config.outputs_per_step), output)
-    optional = {PUNCTUATION_FILE: punctuation, G2P_FILE: g2p, NEURAL_LM_FILE: neural_lm}
+    optional = {PUNCTUATION_FILE: punctuation, G2P_FILE: g2p, NEURAL_LM_FILE: neural_lm, SPEECH_FILE: speech}
     sources = {LEXICON_FILE: lexicon, LM_FILE: lm} | {name: path for name, path in optional.items() if path is not None}
     for file, source in sources.items():
         target = output / file
