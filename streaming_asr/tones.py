@@ -23,8 +23,8 @@ NARROW_DEPTH, NARROW_BINS = 7.0, 12  # nepers (30 dB) below the loudest that few
 STILL_DEPTH = 5.0  # nepers below the loudest, of the bins that …
 STILL_FRAMES, STILL_CHANGE = 3, 0.1  # … change by less, nepers in so many frames, where the sound stands still
 EDGE_FRAMES = 8  # before and after a tone, where its spectrum is wide
-SCORE_FRAMES = 20  # over which the network's scores are averaged …
-LEAST_SCORE = -1.93  # … and by this they are to be more, nats, where the change before an edge may be speech's
+SCORE_FRAMES = 15  # over which the network's scores are averaged …
+LEAST_SCORE = -2.06  # … and by this they are to be more, nats, where the change before an edge may be speech's
 LAST, LAST_TONE = 0, 1  # frames
 
 
@@ -32,7 +32,7 @@ class _Memory(NamedTuple):
     floors: NDArray[np.float32]  # [80]
     before: NDArray[np.float32]  # [3, 80] frames, the newest last
     undecided: NDArray[np.bool_]  # [9] whether each of the last frames is a change that no tone is near so far
-    scores: NDArray[np.float32]  # [20] of the network, the newest last
+    scores: NDArray[np.float32]  # [15] of the network, the newest last
     frames: NDArray[np.int64]  # [2] `LAST` and `LAST_TONE`
 
 
