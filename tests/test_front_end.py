@@ -8,13 +8,14 @@ import pytest
 from streaming_asr.features import NUM_MEL_BINS, Features, extract
 from streaming_asr.front_end import PREROLL_FRAMES, FrontEnd
 from streaming_asr.level import SpeechLevel
+from streaming_asr.speech_network import DEAF
 from tests.recognizing import noise, silence
 
 STEP = 6  # frames
 
 
 def front_end() -> FrontEnd:
-    return FrontEnd(STEP, SpeechLevel())
+    return FrontEnd(STEP, SpeechLevel(), DEAF)
 
 
 def steps(front: FrontEnd) -> list[Features]:
