@@ -12,14 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streaming_asr.features import SAMPLE_RATE, Samples
-from streaming_asr.training.distort import coloured_noise
+from streaming_asr.training.distort import at_level, coloured_noise, faded
 
 Noise = Callable[[int, np.random.Generator], Samples]
 
 STEADY_DBFS = -30.0
 ROOM_DBFS = -70.0
 PEAK_DBFS = (-30.0, -6.0)  # of a sound over the room
-RAMP_SECONDS = 0.005  # in which a tone is faded in and out
 DTMF_ROWS, DTMF_COLUMNS = (697, 770, 852, 941), (1209, 1336, 1477, 1633)  # Hz, ITU-T Q.23
 VOCAL_TRACT = ((500, 120), (1500, 180), (2500, 250), (3500, 350))  # Hz: formants of a neutral vowel, and their widths
 SCALE = (0, 2, 4, 5, 7, 9, 11)  # semitones of a major one
@@ -46,18 +45,6 @@ def without_speech() -> dict[str, Noise]:
         "coughs": lambda n, rng: _over_room(n, rng, cough, (0.3, 2.0)),
         "breaths": lambda n, rng: _over_room(n, rng, breath, (0.5, 2.0)),
     }
-
-
-def at_level(x: NDArray[np.floating], dbfs: float) -> Samples:
-    """Scaled to a root mean square of ``dbfs`` below full scale."""
-    gain = 10 ** (dbfs / 20) / float(np.sqrt(np.mean(np.square(x))))
-    return (x * gain).astype(np.float32)
-
-
-def faded(x: NDArray[np.floating]) -> Samples:
-    """``x`` [N] with a ramp at both ends."""
-    ramp = np.minimum(1, np.arange(1, len(x) + 1) / (RAMP_SECONDS * SAMPLE_RATE))
-    return (x * ramp * ramp[::-1]).astype(np.float32)
 
 
 def steps(num_samples: int, rng: np.random.Generator) -> Samples:

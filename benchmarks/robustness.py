@@ -31,8 +31,10 @@ from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import Recording, find_recordings, read_samples
 from streaming_asr.training.distort import (
     add_noise,
+    at_level,
     babble_noise,
     coloured_noise,
+    faded,
     in_room,
     over_telephone,
     through_mp3,
@@ -42,7 +44,7 @@ from .align import Aligner
 from .calibrate import calibration_error, right_words
 from .compute import play_in_process
 from .material import load_recognizer, spread
-from .noises import ROOM_DBFS, Noise, at_level, faded, without_speech
+from .noises import ROOM_DBFS, Noise, without_speech
 from .replay import Clip
 from .timeline import TimedWord, percentile, word_latencies
 

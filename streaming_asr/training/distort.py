@@ -21,6 +21,7 @@ from ..features import SAMPLE_RATE, Samples
 Speech = Callable[[], Samples]
 
 TELEPHONE_RATE = 8000
+RAMP_SECONDS = 0.005  # in which a sound is faded in and out
 MP3_COMPRESSION = (0.8, 0.9)  # libsndfile's scale at 16 kHz: 40 and 24 kbit/s
 
 
@@ -101,6 +102,23 @@ def through_mp3(x: Samples, compression: float) -> Samples:
     buffer.seek(0)
     decoded: Samples = soundfile.read(buffer, dtype="float32")[0]
     return _fit(decoded, len(x))
+
+
+def at_level(x: NDArray[np.floating], dbfs: float) -> Samples:
+    """Scaled to a root mean square of ``dbfs`` below full scale."""
+    gain = 10 ** (dbfs / 20) / float(np.sqrt(np.mean(np.square(x))))
+    return (x * gain).astype(np.float32)
+
+
+def faded(x: NDArray[np.floating]) -> Samples:
+    """``x`` [N] with a ramp at both ends."""
+    ramp = np.minimum(1, np.arange(1, len(x) + 1) / (RAMP_SECONDS * SAMPLE_RATE))
+    return (x * ramp * ramp[::-1]).astype(np.float32)
+
+
+def level_of(x: NDArray[np.floating]) -> float:
+    """The root mean square of ``x`` [N], in dB below full scale: -180 of nothing."""
+    return 20 * float(np.log10(max(_rms(x) if len(x) else 0.0, 1e-9)))
 
 
 def _fit(x: Samples, num_samples: int) -> Samples:

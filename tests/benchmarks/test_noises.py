@@ -7,13 +7,11 @@ import pytest
 
 from benchmarks.noises import (
     Noise,
-    at_level,
     beep,
     breath,
     clap,
     cough,
     dialling,
-    faded,
     knock,
     melody,
     siren,
@@ -42,16 +40,6 @@ def test_a_sound_is_as_long_as_asked_for_and_the_same_every_time(name: str, nois
     assert np.abs(x).max() <= 1
     assert np.array_equal(x, noise(3 * SAMPLE_RATE, RNG(1)))
     assert np.any(x) == (name != "digital silence")
-
-
-def test_a_level_is_a_root_mean_square_below_full_scale() -> None:
-    assert decibels(at_level(RNG(0).standard_normal(1000), -30)) == pytest.approx(-30, abs=0.01)
-
-
-def test_what_is_faded_begins_and_ends_softly() -> None:
-    x = faded(np.ones(1000))
-    assert x[0] == x[-1] == pytest.approx(1 / 80)
-    assert np.all(x[80:-80] == 1)
 
 
 def test_noise_in_steps_changes_its_loudness_and_stays_in_its_range() -> None:

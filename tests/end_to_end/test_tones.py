@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from benchmarks.noises import ROOM_DBFS, at_level, without_speech
+from benchmarks.noises import ROOM_DBFS, without_speech
 from streaming_asr.features import SAMPLE_RATE, Samples
 from streaming_asr.messages import Event, Final, Partial
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import read_samples
-from streaming_asr.training.distort import coloured_noise
+from streaming_asr.training.distort import at_level, coloured_noise
 from tests.end_to_end.conftest import DEMO
 
 

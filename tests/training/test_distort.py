@@ -6,10 +6,13 @@ import pytest
 from streaming_asr.features import Samples
 from streaming_asr.training.distort import (
     add_noise,
+    at_level,
     babble_noise,
     coloured_noise,
     distort,
+    faded,
     in_room,
+    level_of,
     over_telephone,
     through_mp3,
 )
@@ -86,3 +89,16 @@ def test_digital_silence_is_no_error() -> None:
     silence = np.zeros(8000, np.float32)
     for seed in range(10):
         assert np.isfinite(distort(silence, np.random.default_rng(seed), lambda: silence)).all()
+
+
+def test_a_level_is_a_root_mean_square_below_full_scale() -> None:
+    x = at_level(np.random.default_rng(0).standard_normal(1000), -30)
+    assert 20 * np.log10(rms(x)) == pytest.approx(-30, abs=0.01)
+    assert level_of(x) == pytest.approx(-30, abs=0.01)
+    assert level_of(np.zeros(10)) == level_of(np.zeros(0)) == pytest.approx(-180)
+
+
+def test_what_is_faded_begins_and_ends_softly() -> None:
+    x = faded(np.ones(1000))
+    assert x[0] == x[-1] == pytest.approx(1 / 80)
+    assert np.all(x[80:-80] == 1)
