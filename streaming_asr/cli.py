@@ -165,6 +165,14 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     punctuation.add_argument("--init", type=Path, metavar="FILE", help="punctuation.safetensors to start from")
     punctuation.add_argument("--output", type=Path, required=True, metavar="FILE")
 
+    speech = commands.add_parser("train-speech-network", help="train what tells music and noises from speech")
+    speech.add_argument("speech", type=Path, metavar="SPEECH_DIR", help="folder of *.flac beside *.trans.txt")
+    speech.add_argument("other", type=Path, metavar="OTHER_DIR", help="folder of audio without speech")
+    speech.add_argument("--hours", type=float, default=7.0, metavar="H", help="of made-up streams (default: 7)")
+    speech.add_argument("--steps", type=_count, default=1200, metavar="N", help="default: %(default)s")
+    speech.add_argument("--seed", type=_count, default=1, metavar="N", help="default: %(default)s")
+    speech.add_argument("--output", type=Path, required=True, metavar="FILE")
+
     export = commands.add_parser("export-model", help="join weights, lexicon and LM into a model folder that serves")
     export.add_argument(
         "--acoustic", type=Path, required=True, metavar="DIR", help="the model/ folder that train wrote"
@@ -177,7 +185,9 @@ def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
     export.add_argument(
         "--neural-lm", type=Path, metavar="FILE", help="neural_lm.safetensors that train-neural-lm wrote"
     )
-    export.add_argument("--speech", type=Path, metavar="FILE", help="speech.safetensors that tells music from speech")
+    export.add_argument(
+        "--speech", type=Path, metavar="FILE", help="speech.safetensors that train-speech-network wrote"
+    )
     export.add_argument("--g2p", type=Path, metavar="FILE", help="g2p.safetensors that build-lm wrote")
     export.add_argument("--name", required=True)
     export.add_argument(
@@ -214,6 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "build-lm": _build_lm,
         "train-neural-lm": _train_neural_lm,
         "train-punctuation": _train_punctuation,
+        "train-speech-network": _train_speech_network,
         "export-model": _export_model,
     }[options.command]
     try:
@@ -478,6 +489,18 @@ def _train_punctuation(options: argparse.Namespace) -> int:
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     train_punctuation(options.texts, options.dev, options.output, max_words=options.max_words, init=options.init)
+    return EXIT_OK
+
+
+def _train_speech_network(options: argparse.Namespace) -> int:
+    import logging
+
+    from .training.speech_network import train_speech_network
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    train_speech_network(
+        options.speech, options.other, options.output, hours=options.hours, steps=options.steps, seed=options.seed
+    )
     return EXIT_OK
 
 

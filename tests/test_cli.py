@@ -26,7 +26,7 @@ EXPORT = ["export-model", "--acoustic", "a", "--lexicon", "l", "--lm", "m", "--n
     "command",
     [
         *([], ["serve"], ["transcribe"], ["evaluate"], ["keys"], ["keys", "add"]),
-        *(["train"], ["build-lm"], ["train-punctuation"], ["export-model"]),
+        *(["train"], ["build-lm"], ["train-punctuation"], ["train-speech-network"], ["export-model"]),
     ],
 )
 def test_every_command_explains_itself(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
