@@ -33,6 +33,7 @@ from .features import (
 )
 from .formatting.writer import Formatter, open_after, open_sentence
 from .front_end import PREROLL_FRAMES, FrontEnd
+from .hotwords import spoken_words
 from .level import SpeechLevel
 from .messages import Checkpoint, Event, Final, Partial, Reason, SpeechStarted, StreamOptions
 from .partials import PartialRule, PartialText
@@ -95,6 +96,7 @@ class Stream:
         self._rules = endpointing.session_rules(options.endpointing)
         self._bonus, self._overlay = bonus, overlay
         self._own_words = overlay.words if overlay else []
+        self._hotwords = {word for phrase in options.hotwords for word in spoken_words(phrase)}
         self._inbox: deque[Samples | Reason] = deque()
         self._utterance = options.first_utterance
         self._open_sentence: list[str] = []  # what finals have said of the sentence that the next one goes on with
@@ -356,7 +358,7 @@ class Stream:
         written: list[str] = []
         if self._options.formatted and words:
             texts = [word.word for word in words]
-            written = self._recognizer.formatter.write(texts, self._open_sentence, goes_on)
+            written = self._recognizer.formatter.write(texts, self._open_sentence, goes_on, self._hotwords)
             words = [structs.replace(word, written=text) for word, text in zip(words, written, strict=True)]
             self._open_sentence = open_sentence(texts, written, self._open_sentence)
         final = Final(

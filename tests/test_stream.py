@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -425,7 +425,9 @@ def test_finals_are_formatted_beside_the_raw_text(recognizer: Recognizer, monkey
     class Stutters(Formatter):
         """Writes the first word only, in capitals, after all that the open sentence began with."""
 
-        def write(self, words: Sequence[str], before: Sequence[str] = (), goes_on: bool = False) -> list[str]:
+        def write(
+            self, words: Sequence[str], before: Sequence[str] = (), goes_on: bool = False, kept: Container[str] = ()
+        ) -> list[str]:
             return ["".join(f"({word})" for word in before) + words[0].upper(), *([""] * (len(words) - 1))]
 
     monkeypatch.setattr(recognizer, "formatter", Stutters())

@@ -7,7 +7,7 @@ where its neighbours say so.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from importlib import resources
 
 from .numbers import NUMBER_WORDS, Span
@@ -25,17 +25,18 @@ _APART_AFTER = {"today": _OF_TIME, "tonight": _OF_TIME}
 _APART_BEFORE = {"anyone": _OF_SOME, "everyone": _OF_SOME, "someone": _OF_SOME, "online": NUMBER_WORDS}
 
 
-def spell(words: Sequence[str], spans: Iterable[Span]) -> list[Span]:
-    """``spans`` of ``words`` (lower case, as said), each word spelled as today, and those joined that are one."""
+def spell(words: Sequence[str], spans: Iterable[Span], kept: Container[str] = ()) -> list[Span]:
+    """``spans`` of ``words`` (lower case, as said) as spelled today, joined where two are one; ``kept`` words stay."""
     spelled: list[Span] = []
     for span in spans:
         joined = None
         if spelled and spelled[-1].text == words[span.start - 1] and span.text == words[span.start]:
-            joined = _joined(words, span.start - 1)
+            joined = None if span.text in kept else _joined(words, span.start - 1)
         if joined is not None:
             spelled[-1] = Span(joined, span.start - 1, span.end)
         else:
-            spelled.append(span._replace(text=" ".join(TODAY.get(word, word) for word in span.text.split(" "))))
+            today = (word if word in kept else TODAY.get(word, word) for word in span.text.split(" "))
+            spelled.append(span._replace(text=" ".join(today)))
     return spelled
 
 

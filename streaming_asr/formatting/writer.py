@@ -5,7 +5,7 @@ Every word keeps its place: words that are written as one, a figure or "tomorrow
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from ..messages import Final, Word
@@ -30,11 +30,14 @@ class Formatter:
     def __init__(self, punctuator: Punctuates | None = None) -> None:
         self._punctuator = punctuator
 
-    def write(self, words: Sequence[str], before: Sequence[str] = (), goes_on: bool = False) -> list[str]:
+    def write(
+        self, words: Sequence[str], before: Sequence[str] = (), goes_on: bool = False, kept: Container[str] = ()
+    ) -> list[str]:
         """How each of ``words`` (lower case, as said) is written: "" for those that an earlier one's part says.
 
         ``before``: what was said of the sentence that goes on here (`open_sentence`); without, a sentence begins here.
         ``goes_on``: whether speech was cut behind the last word, so that no sentence ends there.
+        ``kept``: words whose spelling stays.
         """
         if self._punctuator is None:
             marks, capitals = [""] * len(words), [False] * len(words)
@@ -46,7 +49,7 @@ class Formatter:
             for start, end in digit_runs(words):  # books hold none, so what is guessed inside is of no worth
                 marks[start : end - 1] = [""] * (end - 1 - start)
         written = [""] * len(words)
-        for text, start, end in _spans(words, marks):
+        for text, start, end in _spans(words, marks, kept):
             is_before_name = end < len(words) and capitals[end] and marks[start] == ""
             text = _ABBREVIATIONS.get(text, text) if is_before_name else text
             mark = "" if text.endswith(".") and marks[end - 1] == "." else marks[end - 1]
@@ -54,13 +57,13 @@ class Formatter:
         return written
 
 
-def _spans(words: Sequence[str], marks: Sequence[str]) -> Iterator[Span]:
+def _spans(words: Sequence[str], marks: Sequence[str], kept: Container[str]) -> Iterator[Span]:
     """No number goes on in the next sentence; commas inside one ("january fifth, nineteen eighty") do not count."""
     start = 0
     for end, mark in enumerate(marks, 1):
         if mark in SENTENCE_MARKS or end == len(words):
             sentence = words[start:end]
-            spans = spell(sentence, write_numbers(sentence))
+            spans = spell(sentence, write_numbers(sentence), kept)
             yield from (Span(text, start + at, start + after) for text, at, after in spans)
             start = end
 

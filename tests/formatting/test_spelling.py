@@ -48,6 +48,12 @@ def test_what_is_written(said: str, expected: str) -> None:
     assert written(said) == expected
 
 
+def test_words_that_a_session_names_stay_as_it_spells_them() -> None:
+    words = ["tokio", "in", "colour", "some", "one"]
+    spans = spell(words, write_numbers(words), {"tokio", "one"})
+    assert " ".join(span.text for span in spans) == "tokio in color some one"
+
+
 def test_the_table_says_each_thing_once_and_leads_nowhere_else() -> None:
     assert not TODAY.keys() & TODAY.values()
     assert all(old.replace(" ", "") == today for old, today in TODAY.items() if " " in old)
