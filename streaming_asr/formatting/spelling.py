@@ -22,7 +22,13 @@ TODAY = _read_table()  # by the word, or the two words with a blank between, as 
 _OF_TIME = frozenset(("day", "days", "night", "nights", "morning"))  # "from day | to day", "morning | to night"
 _OF_SOME = frozenset(("day", "man", "moment", "night", "of", "person", "place", "point", "thing", "time", "woman"))
 _APART_AFTER = {"today": _OF_TIME, "tonight": _OF_TIME}
-_APART_BEFORE = {"anyone": _OF_SOME, "everyone": _OF_SOME, "someone": _OF_SOME, "online": NUMBER_WORDS}
+_APART_BEFORE = {
+    "anyone": _OF_SOME,
+    "everybody": _OF_SOME,
+    "everyone": _OF_SOME,
+    "someone": _OF_SOME,
+    "online": NUMBER_WORDS,
+}
 
 
 def spell(words: Sequence[str], spans: Iterable[Span], kept: Container[str] = ()) -> list[Span]:

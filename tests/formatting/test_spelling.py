@@ -32,6 +32,7 @@ def written(text: str) -> str:
         ("any one's guess", "anyone's guess"),
         ("any one of them", "any one of them"),
         ("at any one time some one person", "at any one time some one person"),
+        ("every body of water and every body else", "every body of water and everybody else"),
         ("some one hundred men", "some 100 men"),
         ("buy it on line", "buy it online"),
         ("on line four and on line twelve", "on line 4 and on line 12"),
@@ -42,6 +43,8 @@ def written(text: str) -> str:
         ("four hours in our tour", "four hours in our tour"),
         ("we advise you to exercise", "we advise you to exercise"),
         ("the living room", "the living room"),
+        ("my heart beat and my head aches", "my heart beat and my head aches"),
+        ("let the water fall without a cross word", "let the water fall without a cross word"),
     ],
 )
 def test_what_is_written(said: str, expected: str) -> None:
