@@ -11,12 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from streaming_asr.decoder import Decoder, DecoderOptions
 from streaming_asr.features import Samples
 from streaming_asr.lexicon import Lexicon, LexiconTree
 from streaming_asr.messages import Event, Final, Partial, StreamOptions
-from streaming_asr.model import AcousticModel, ModelConfig
+from streaming_asr.model import AcousticModel, ModelConfig, ModelState
 from streaming_asr.ngram import NGram
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.tokens import PHONES
@@ -53,7 +54,7 @@ class _Gated(AcousticModel):
         self.load_state_dict(model.state_dict())
         self.eval().requires_grad_(False)
 
-    def forward(self, frames, state):  # type: ignore[no-untyped-def]
+    def forward(self, frames: Tensor, state: ModelState) -> tuple[Tensor, ModelState]:
         log_probs, state = super().forward(frames, state)
         loud = frames.view(len(frames), -1, 3, 80).mean((2, 3)) > 14.0  # [B, output frames]
         blank = torch.full_like(log_probs, -20.0)
