@@ -62,7 +62,7 @@ def unknown_words(phrases: Iterable[str], word_id: Mapping[str, int]) -> list[st
 
 
 def pronounced(words: Iterable[str], g2p: G2P) -> Lexicon:
-    """The words with one to three guessed pronunciations each, without those that have none."""
+    """The words with one to three guessed pronunciations each."""
     return Lexicon(
         (word, [PHONE_ID[phone] for phone in phones])
         for word in words

@@ -20,11 +20,11 @@ from .vad import VOICED, Signs
 
 # Of log-mel energies, in nepers: 1 is 4.3 dB.
 LEAST_PEAK = 16.5  # mean energy at peaks from which nothing is added: the least of 99 % of dev-clean, 93 % of training
+FIRST_PEAK = 11.5  # the same at the first voiced frame of a stream: the least of 98 % of either
 MOST_ADDED = 6.9  # 30 dB
 FALL = 0.002  # of the peak, a voiced frame: 0.9 dB a second
-FIRST_PEAK = 11.5  # as LEAST_PEAK, at the first voiced frame of all: the least of 98 %
 KNOWN_AFTER = 40  # voiced frames; up to there the least peak rises from one to the other
-RISE = 0.2  # of what is added, a frame
+RISE = 0.2  # of what is added, a frame; it falls at once
 MEAN_FRAMES = 5  # over which a peak lasts
 
 
