@@ -23,8 +23,7 @@ NARROW_DEPTH, NARROW_BINS = 7.0, 12  # nepers (30 dB) below the loudest that few
 STILL_DEPTH = 5.0  # nepers below the loudest, of the bins that …
 STILL_FRAMES, STILL_CHANGE = 3, 0.1  # … change by less, nepers in so many frames, where the sound stands still
 EDGE_FRAMES = 8  # before and after a tone, where its spectrum is wide
-SCORE_FRAMES = 15  # over which the network's scores are averaged …
-LEAST_SCORE = -2.06  # … and by this they are to be more, nats, where the change before an edge may be speech's
+SCORE_FRAMES = 15  # whose mean score is to be over 0 for the change before an edge to be speech's
 LAST, LAST_TONE = 0, 1  # frames
 
 
@@ -81,7 +80,7 @@ def _accept(features: Any, changing: Any, first: Any, memory: Any, network: Any,
         for at in range(EDGE_FRAMES):
             undecided[at] = undecided[at + 1] and not is_tonal
         undecided[EDGE_FRAMES] = changing[t] and frame - frames[LAST_TONE] > EDGE_FRAMES
-        if undecided[0] and mean > LEAST_SCORE:
+        if undecided[0] and mean > 0:
             frames[LAST] = frame - EDGE_FRAMES
 
 

@@ -30,6 +30,7 @@ SHORT_SECONDS, LONG_SECONDS, OTHER_SECONDS = (0.18, 0.8), (1.0, 6.0), (2.0, 9.0)
 SPEECH_DBFS, OTHER_DBFS, ROOM_DBFS = (-52.0, -14.0), (-48.0, -12.0), (-90.0, -65.0)
 USUAL_DBFS, SILENCE_DBFS = -20.0, -75.0  # before a channel; what is below is no piece
 ACTIVE_DB = 28.0  # below its loudest frame a piece of speech is one
+LONE_SECONDS = (0.6, 1.2)  # of the quiet room before a lone word, and after it
 PAUSE_SECONDS, NO_PAUSE = (0.05, 1.2), 0.25  # the share that follows at once
 ECHO_FRAMES = 30  # near speech nothing else is sure
 HEARD_FRAMES = 10  # on either side, whose level is compared with what is beneath
@@ -75,13 +76,18 @@ class Sounds:
 
     def piece(self) -> tuple[Samples, NDArray[np.int8]]:
         """Samples, float32 [N], and labels, int8 [N // 160]."""
-        return self._speech() if self._rng.random() < SPEECH_SHARE else self._other()
+        if self._rng.random() >= SPEECH_SHARE:
+            return self._other()
+        return self.word() if self._rng.random() < SHORT_SHARE else self._speech(LONG_SECONDS)
 
-    def _speech(self) -> tuple[Samples, NDArray[np.int8]]:
+    def word(self) -> tuple[Samples, NDArray[np.int8]]:
+        """A short piece of speech, as `piece` has it."""
+        return self._speech(SHORT_SECONDS, fade=True)
+
+    def _speech(self, seconds: tuple[float, float], fade: bool = False) -> tuple[Samples, NDArray[np.int8]]:
         rng = self._rng
-        is_short = rng.random() < SHORT_SHARE
-        samples = self._cut(self.recording(), rng.uniform(*(SHORT_SECONDS if is_short else LONG_SECONDS)))
-        samples = faded(samples) if is_short else samples
+        samples = self._cut(self.recording(), rng.uniform(*seconds))
+        samples = faded(samples) if fade else samples
         if rng.random() < 0.1:
             samples = soxr.resample(samples, SAMPLE_RATE * rng.uniform(0.75, 1.25), SAMPLE_RATE).astype(np.float32)
         labels = np.where(activity(samples), SPEECH, EITHER).astype(np.int8)
@@ -140,6 +146,15 @@ def make_stream(sounds: Sounds, rng: np.random.Generator) -> Stream:
         start += len(piece) + int((rng.random() >= NO_PAUSE) * rng.uniform(*PAUSE_SECONDS) * SAMPLE_RATE)
     _add_background(samples, labels, sounds, rng)
     return heard(samples.clip(-1, 1), labels)
+
+
+def make_lone_word(sounds: Sounds, rng: np.random.Generator) -> Stream:
+    """A short piece of speech in a quiet room."""
+    word, labels = sounds.word()
+    before, after = (int(rng.uniform(*LONE_SECONDS) * SAMPLE_RATE) // FRAME_SHIFT_SAMPLES for _ in range(2))
+    samples = np.pad(word, (before * FRAME_SHIFT_SAMPLES, after * FRAME_SHIFT_SAMPLES))
+    samples += at_level(coloured_noise(len(samples), 1.0, rng), rng.uniform(*ROOM_DBFS))
+    return heard(samples.clip(-1, 1), np.pad(labels, (before, after), constant_values=EITHER))
 
 
 def _add_background(samples: Samples, labels: NDArray[np.int8], sounds: Sounds, rng: np.random.Generator) -> None:

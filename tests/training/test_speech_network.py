@@ -13,10 +13,11 @@ from streaming_asr.errors import InputError
 from streaming_asr.features import SAMPLE_RATE, Features, extract
 from streaming_asr.recordings import read_samples
 from streaming_asr.speech_network import Carried, SpeechNetwork, score
-from streaming_asr.tones import EDGE_FRAMES
+from streaming_asr.tones import EDGE_FRAMES, SCORE_FRAMES
 from streaming_asr.training import speech_network
 from streaming_asr.training.distort import at_level, coloured_noise
-from streaming_asr.training.speech_network import Network, augment, loss_of, train_speech_network
+from streaming_asr.training.speech_network import Network, augment, least_score, loss_of, train_speech_network
+from streaming_asr.training.speech_streams import Stream
 from tests.training.corpus import write_corpus
 
 
@@ -79,26 +80,58 @@ def test_frames_are_changed_in_a_copy_that_the_seed_decides() -> None:
     np.testing.assert_array_equal(frames, before)
 
 
+class Levels(Network):
+    """Scores are the mean of a frame's bins."""
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames.mean(-1)
+
+
+def word(scores: list[float], known: slice) -> Stream:
+    groups = np.full(len(scores), -1)
+    groups[known] = 0
+    return Stream(np.repeat(np.array(scores, np.float16)[:, None], 80, axis=1), groups, groups == 0)
+
+
+def test_scores_are_moved_below_those_of_lone_words() -> None:
+    rising = [0.0] * 40 + [float(t) for t in range(1, 41)]
+    at = 60
+    expected = np.mean(rising[at + EDGE_FRAMES - SCORE_FRAMES + 1 : at + EDGE_FRAMES + 1])
+    words = [word(rising, slice(50, at + 1)), word([100.0] * 80, slice(0, 3)), word(rising, slice(0, 0))]
+    assert least_score(Levels(), words) == pytest.approx(expected, rel=0.01)  # frame 60 is decided at 68
+    assert least_score(Levels(), [word([3.0] * 9 + [9.0] * 71, slice(0, 1))]) == pytest.approx(
+        3
+    )  # none before: the first
+    with pytest.raises(InputError, match="sound that changes"):
+        least_score(Levels(), words[2:])
+    network, frames = Network(5), np.random.default_rng(0).normal(10, 3, (30, 80)).astype(np.float32)
+    moved, as_it_is = (scores_of(frames, network.exported(least)) for least in (1.5, 0.0))
+    np.testing.assert_allclose(moved, np.array(as_it_is) - 1.5, atol=1e-4)
+
+
 def test_it_learns_to_tell_them_apart(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(speech_network, "BATCH", 4)
+    monkeypatch.setattr(speech_network, "LONE_WORDS", 40)
     speech, other = write_sounds(tmp_path)
     output = tmp_path / "speech.safetensors"
     command = ["train-speech-network", str(speech), str(other), "--hours", "0.04", "--steps", "50"]
     caplog.set_level(logging.INFO)
     assert main([*command, "--output", str(output)]) == 0
-    assert "step 50 of 50" in caplog.messages[-1]
+    assert "step 50 of 50" in caplog.messages[-2]
+    assert "lone words have" in caplog.messages[-1]
     network = SpeechNetwork.load(output)
     highest = [
         [max(scores_of(extract(read_samples(path)), network)) for path in sorted(folder.rglob(pattern))]
         for folder, pattern in ((speech, "*.flac"), (other, "*.wav"))
     ]
-    assert min(highest[0]) > max(highest[1])
+    assert min(highest[0]) > max(0, *highest[1])
 
 
 def test_the_seed_decides_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speech_network, "BATCH", 2)
+    monkeypatch.setattr(speech_network, "LONE_WORDS", 5)
     speech, other = write_sounds(tmp_path)
     written = []
     for seed in (1, 1, 2):
