@@ -3,7 +3,8 @@
     python -m benchmarks.commands [--json]
 
 What is said is `commands.txt`. Synthetic voices are no people: the table shows whether short phrases without a
-sentence around them are understood at all, and what a list of hotwords does for them, not how well anybody is heard.
+sentence around them are understood at all, and what a list of hotwords does for them, not how well anybody is heard:
+none, all words of the phrases of a kind, these and nothing else, or the phrases and nothing else.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from streaming_asr.recordings import Recording
 
 from .material import load_recognizer
 
+LISTS = ("none", "words", "only words", "only phrases")
 PHRASES = Path(__file__).with_suffix(".txt")
 VOICES = {
     "flite slt": ("flite", "-voice", "slt"),
@@ -56,12 +58,22 @@ def say(phrase: Phrase, voice: Sequence[str], path: Path) -> None:
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def measure(recognizer: Recognizer, recordings: dict[str, list[Recording]], hotwords: bool) -> list[dict[str, Any]]:
+def options_of(said: Sequence[Recording], hotwords: str) -> StreamOptions:
+    """With one of `LISTS` of what was said."""
+    if hotwords == "none":
+        return StreamOptions()
+    if hotwords == "only phrases":
+        listed = {" ".join(recording.words) for recording in said}
+    else:
+        listed = {word for recording in said for word in recording.words}
+    return StreamOptions(hotwords=tuple(sorted(listed)[:100]), only_hotwords=hotwords.startswith("only"))
+
+
+def measure(recognizer: Recognizer, recordings: dict[str, list[Recording]], hotwords: str) -> list[dict[str, Any]]:
     """One row a kind of phrase, over all voices."""
     rows = []
     for kind, said in recordings.items():
-        listed = sorted({word for recording in said for word in recording.words}) if hotwords else []
-        results = list(stream_recordings(recognizer, said, StreamOptions(hotwords=tuple(listed[:100]))))
+        results = list(stream_recordings(recognizer, said, options_of(said, hotwords)))
         errors = count_word_errors((" ".join(result.recording.words), result.text) for result in results)
         right = sum(result.text.split() == list(result.recording.words) for result in results)
         rows.append(
@@ -94,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     return 1
                 recordings.setdefault(phrase.kind, []).append(Recording(path.stem, voice, path, phrase.words))
         recognizer = load_recognizer()
-        rows = [row for hotwords in (False, True) for row in measure(recognizer, recordings, hotwords)]
+        rows = [row for hotwords in LISTS for row in measure(recognizer, recordings, hotwords)]
     for row in rows:
         print(json.dumps(row) if options.json else "  ".join(f"{name} {value}" for name, value in row.items()))
     return 0

@@ -55,6 +55,7 @@ class Start(msgspec.Struct, tag="start", tag_field="type", forbid_unknown_fields
     nbest: Number = 1  # 1 to 10
     endpointing: Endpointing = Endpointing()
     hotwords: tuple[str, ...] = ()  # words and phrases that are likely
+    only_hotwords: bool = False  # whether nothing else is told
     timings: bool = False  # whether partials and finals say what they waited for
     formatted: bool = True  # whether finals also come with marks, capitals and figures
     resumable: bool = False  # whether the session waits for its client when the connection drops
@@ -114,6 +115,7 @@ class StreamOptions:
     nbest: int = 1
     endpointing: Endpointing = field(default_factory=Endpointing)
     hotwords: tuple[str, ...] = ()
+    only_hotwords: bool = False
     timings: bool = False
     formatted: bool = True
     checkpoints: bool = False  # whether the stream says from where another one could go on with it

@@ -195,7 +195,7 @@ class Recognizer:
         """A new stream. Raises `InputError` for options out of range."""
         options = options or StreamOptions()
         unigrams = self.decoder.ngram.unigram_log_probs
-        bonus = word_bonus(options.hotwords, self.word_id, unigrams, self.hotword_nats)
+        bonus = word_bonus(options.hotwords, self.word_id, unigrams, self.hotword_nats, options.only_hotwords)
         overlay = self._overlay(tuple(unknown_words(options.hotwords, self.word_id)), self.hotword_nats)
         return Stream(self, options, bonus, overlay)
 

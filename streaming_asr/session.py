@@ -25,7 +25,7 @@ from . import endpointing, messages
 from .audio import AudioDecoder, Samples
 from .containers import PIECE_BYTES, ContainerDecoder
 from .errors import ClientError, InputError
-from .hotwords import MAX_HOTWORD_CHARACTERS, MAX_HOTWORDS
+from .hotwords import MAX_HOTWORD_CHARACTERS, MAX_HOTWORDS, spoken_words
 from .limits import Limits
 from .messages import Checkpoint, Event, Final, Reason, ServerMessage, StreamOptions
 
@@ -227,6 +227,8 @@ def check_start(start: messages.Start, model: ModelInfo) -> None:
     if len(start.hotwords) > MAX_HOTWORDS or any(len(word) > MAX_HOTWORD_CHARACTERS for word in start.hotwords):
         words = f"there may be {MAX_HOTWORDS} hotwords of {MAX_HOTWORD_CHARACTERS} characters"
         raise ClientError("bad_hotwords", words, 1003)
+    if start.only_hotwords and not any(map(any, map(spoken_words, start.hotwords))):
+        raise ClientError("bad_hotwords", "only_hotwords needs hotwords: nothing else would be told", 1003)
     try:
         endpointing.session_rules(start.endpointing)
     except InputError as error:
@@ -594,6 +596,7 @@ class Session:
             start.nbest,
             start.endpointing,
             start.hotwords,
+            start.only_hotwords,
             start.timings,
             start.formatted,
             checkpoints=self._kept is not None,

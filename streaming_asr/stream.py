@@ -10,6 +10,7 @@ then costs no network pass. Any sign of speech wakes it, with the audio from bef
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections import deque
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ from .features import (
 )
 from .formatting.writer import Formatter, open_after, open_sentence
 from .front_end import PREROLL_FRAMES, FrontEnd
-from .hotwords import spoken_words
+from .hotwords import Phrases, spoken_words
 from .level import SpeechLevel
 from .messages import Checkpoint, Event, Final, Partial, Reason, SpeechStarted, StreamOptions
 from .partials import PartialRule, PartialText
@@ -97,6 +98,7 @@ class Stream:
         self._bonus, self._overlay = bonus, overlay
         self._own_words = overlay.words if overlay else []
         self._hotwords = {word for phrase in options.hotwords for word in spoken_words(phrase)}
+        self._only = Phrases(options.hotwords) if options.only_hotwords else None
         self._inbox: deque[Samples | Reason] = deque()
         self._utterance = options.first_utterance
         self._open_sentence: list[str] = []  # what finals have said of the sentence that the next one goes on with
@@ -193,7 +195,7 @@ class Stream:
         self._partial = PartialText(self._recognizer.partial_rule)
         self._in_speech = self._holds_word = False
         self._onset = self._front.cursor  # frame where speech began, while there is any
-        self._shown: tuple[list[int], int] = ([], 0)  # word ids in the last partial, and how many of them are settled
+        self._told: tuple[list[int], int] = ([], 0)  # word ids in the last partial, and how many of them are settled
 
     # --- one step, called by `Recognizer.step` ----------------------------------------------------------------------
 
@@ -255,13 +257,14 @@ class Stream:
         settled = partial.update(guess)
         if settled > guess.stable_words:
             decoder.commit(self.decoder_state, settled)
-        shown = partial.shown.ids, partial.num_committed
-        if self._options.partials and shown[0] and shown != self._shown and self._heard_speech:
-            self._shown = shown
-            texts = [self._word(word_id) for word_id in partial.shown.ids]
-            committed, rest = texts[: partial.num_committed], texts[partial.num_committed :]
-            start, end = self._span(partial.shown.starts[0], partial.shown.ends[-1])
-            events.append(Partial(self._utterance, " ".join(committed), " ".join(rest), start, end))
+        shown, committed = self._wanted(partial.shown, partial.num_committed)
+        if self._options.partials and shown.ids and (shown.ids, committed) != self._told and self._heard_speech:
+            self._told = shown.ids, committed
+            texts = [self._word(word_id) for word_id in shown.ids]
+            start, end = self._span(shown.starts[0], shown.ends[-1])
+            events.append(
+                Partial(self._utterance, " ".join(texts[:committed]), " ".join(texts[committed:]), start, end)
+            )
         words = guess.words
         began = self._output_seconds(words.starts[0]) if words.ids else self._seconds(self._onset)
         silence = endpointing.Silence(
@@ -277,7 +280,7 @@ class Stream:
         elif rule:
             hypotheses = self._hypotheses()
             said = hypotheses[0].words if hypotheses else []
-            if said or self._shown[0]:
+            if said or self._told[0]:
                 end = self._output_frame(said[-1].end_frame + 1) if said else 0
                 final = self._final("endpoint", hypotheses)
                 self._say_checkpoint(events, max(end, self._front.cursor - ONSET_REACH_FRAMES))
@@ -301,7 +304,7 @@ class Stream:
         if stable and stable >= self._partial.num_committed:
             taken = decoder.take(self.decoder_state)
             end = self._output_frame(taken.words[-1].end_frame + 1)
-            final = self._final("endpoint", [taken], goes_on=True)
+            final = self._final("endpoint", self._wanted_of([taken]), goes_on=True)
             self._say_checkpoint(events, end)
             events.append(final)
             self._open_utterance(end)
@@ -342,11 +345,32 @@ class Stream:
         first, last = hypotheses[0].words[0].start_frame, hypotheses[0].words[-1].end_frame
         return self._recognizer.frames_per_output * (last - first) >= LONE_WORD_FRAMES
 
-    def _hypotheses(self) -> list[Hypothesis]:
+    def _hypotheses(self) -> Sequence[Hypothesis]:
         """Of the utterance that ends here, best first; none where no speech was heard."""
         if self._front.is_asleep or not self._heard_speech:
             return []
-        return self._recognizer.decoder.finish(self.decoder_state, self._options.nbest)
+        return self._wanted_of(self._recognizer.decoder.finish(self.decoder_state, self._options.nbest))
+
+    def _wanted(self, words: Words, num_settled: int) -> tuple[Words, int]:
+        """Those that are told, and how many of them are settled."""
+        if self._only is None:
+            return words, num_settled
+        texts = [self._word(word_id) for word_id in words.ids]
+        places = self._only.places(texts)
+        settled = self._only.places(texts[:num_settled], is_over=False)
+        return Words(*([details[place] for place in places] for details in words)), len(settled)
+
+    def _wanted_of(self, hypotheses: Sequence[Hypothesis]) -> Sequence[Hypothesis]:
+        """The same, with the words that are told; of those that then are alike the best."""
+        if self._only is None:
+            return hypotheses
+        distinct: dict[tuple[int, ...], Hypothesis] = {}
+        for hypothesis in hypotheses:
+            texts = [self._word(word_id) for word_id in hypothesis.word_ids]
+            words = [hypothesis.words[place] for place in self._only.places(texts)]
+            told = dataclasses.replace(hypothesis, words=words)
+            distinct.setdefault(tuple(told.word_ids), told)
+        return list(distinct.values())
 
     def _final(self, reason: Reason, hypotheses: Sequence[Hypothesis], goes_on: bool = False) -> Final:
         best = hypotheses[0] if hypotheses else None

@@ -11,6 +11,7 @@ from streaming_asr.hotwords import (
     MAX_HOTWORD_CHARACTERS,
     MAX_HOTWORDS,
     MAX_UNKNOWN_WORDS,
+    Phrases,
     fitting_hotwords,
     pronounced,
     spoken_words,
@@ -31,6 +32,39 @@ def test_the_rare_words_of_phrases_get_a_bonus() -> None:
 def test_no_word_no_bonus() -> None:
     for phrases in ([], [""], ["the"], ["elsewhere"], [" .,!"]):
         assert word_bonus(phrases, WORD_ID, UNIGRAMS) is None
+
+
+def test_where_nothing_else_is_wanted_the_words_of_phrases_are_about_as_likely_as_each_other() -> None:
+    bonus = word_bonus(["The Magna Carta", "not-in-the-lexicon", "Runnymede"], WORD_ID, UNIGRAMS, alone=True)
+    assert bonus is not None
+    assert bonus.tolist() == [0, BONUS, BONUS, 7, 0]  # -3 -5 -6 -3
+    assert word_bonus(["the"], WORD_ID, UNIGRAMS, alone=True) is None
+
+
+def test_words_of_whole_phrases_are_told() -> None:
+    phrases = Phrases(["Go", "go on", "turn the light off", "turn up", "O’Brien", " .,!"])
+
+    def told(words: str, is_over: bool = True) -> str:
+        return " ".join(words.split()[place] for place in phrases.places(words.split(), is_over))
+
+    assert told("well go") == "go"
+    assert told("go on go and o'brien") == "go on go o'brien"
+    assert told("turn the turn the light off please turn the light of") == "turn the light off"
+    assert told("up") == told("") == ""
+    assert told("well go", is_over=False) == ""  # on
+    assert told("go on turn the light", is_over=False) == "go on"
+    assert told("go and turn up", is_over=False) == "go turn up"
+
+
+def test_what_is_settled_of_phrases_stays_whatever_is_said_next() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        phrases = Phrases(" ".join(rng.choice(list("abc"), rng.integers(1, 5))) for _ in range(rng.integers(1, 6)))
+        words = rng.choice(list("abcd"), rng.integers(0, 12)).tolist()
+        places = phrases.places(words)
+        for end in range(len(words) + 1):
+            settled = phrases.places(words[:end], is_over=False)
+            assert places[: len(settled)] == settled
 
 
 def test_phrases_are_read_as_a_lexicon_writes_words() -> None:

@@ -66,6 +66,28 @@ def test_a_hotword_is_heard_where_it_was_not_and_only_in_its_session(
     assert heard() == before
 
 
+def test_where_only_hotwords_are_wanted_nothing_else_is_told(recognizer: Recognizer) -> None:
+    def heard(*phrases: str) -> list[Event]:
+        return run(recognizer, SPEECH, 960, StreamOptions(nbest=5, hotwords=phrases, only_hotwords=True))
+
+    said = [word.word for final in finals(run(recognizer, SPEECH, 960)) for word in final.words]
+    events = heard(said[0], " ".join(said[1:3]))
+    check_committed(events)
+    told = [word.word for final in finals(events) for word in final.words]
+    assert set(told) <= set(said[:3])
+    assert set(told) & set(said[:3])
+    assert " ".join(told) == " ".join(final.text for final in finals(events) if final.text)
+    for event in events:
+        if isinstance(event, Partial):
+            assert set(f"{event.committed} {event.unstable}".split()) <= set(said[:3])
+        elif isinstance(event, Final):
+            texts = [event.text, *(alternative.text for alternative in event.alternatives)]
+            assert len(set(texts)) == len(texts)
+    nothing = heard("krzyz")  # which the model cannot hear, for want of letters
+    assert not any(isinstance(event, Partial) for event in nothing)
+    assert [(final.text, final.reason) for final in finals(nothing)] == [("", "stop")]
+
+
 class _AlwaysSays:
     def __init__(self, *phones: str) -> None:
         self.phones = phones

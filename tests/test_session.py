@@ -106,6 +106,8 @@ def test_a_session_from_start_to_done() -> None:
         ('{"type": "begin"}', "unknown_type", 1003),
         ('{"type": "start", "hot_words": []}', "bad_message", 1007),
         ('{"type": "start", "hotwords": [7]}', "bad_message", 1007),
+        ('{"type": "start", "only_hotwords": true}', "bad_hotwords", 1003),
+        ('{"type": "start", "only_hotwords": true, "hotwords": [" ", "-"]}', "bad_hotwords", 1003),
         (f'{{"type": "start", "hotwords": ["{"a" * 101}"]}}', "bad_hotwords", 1003),
         ('{"type": "start", "hotwords": ["a"' + ', "a"' * 100 + "]}", "bad_hotwords", 1003),
         ('{"type": "start", "encoding": "mp3"}', "bad_message", 1007),
@@ -327,7 +329,7 @@ def test_native_messages_are_read_as_written() -> None:
 
 
 def test_a_restored_session_goes_on_after_its_last_final() -> None:
-    start = messages.Start(sample_rate=8000, hotwords=("one",))
+    start = messages.Start(sample_rate=8000, hotwords=("one",), only_hotwords=True)
     finals = [final("endpoint", f"w{utterance}", utterance) for utterance in (3, 4)]
     snapshot = Snapshot("s1", hashlib.sha256(b"token").hexdigest(), start, 1600, 0, 5, finals, 2, context=b"them")
     session = Session.restored(snapshot, "token", MODEL, Limits(), Clock())
@@ -335,6 +337,7 @@ def test_a_restored_session_goes_on_after_its_last_final() -> None:
     (opening,) = [action for action in actions if isinstance(action, Open)]
     options = StreamOptions(
         hotwords=("one",),
+        only_hotwords=True,
         checkpoints=True,
         first_sample=3200,
         first_utterance=5,

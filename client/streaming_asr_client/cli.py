@@ -94,6 +94,16 @@ def argument_parser() -> argparse.ArgumentParser:
         help="obey 'new line', 'new paragraph', 'scratch that', 'comma', 'period', 'full stop' and 'question mark'",
     )
     parser.add_argument(
+        "--hotword",
+        metavar="PHRASE",
+        action="append",
+        default=[],
+        help="a word or phrase that is likely to be said, in the lexicon or not; may be given up to 100 times",
+    )
+    parser.add_argument(
+        "--only-hotwords", action="store_true", help="with --hotword: hear nothing else, as for a few commands"
+    )
+    parser.add_argument(
         "--push-to-talk", action="store_true", help="hear only while the space bar is on: held, or pressed until again"
     )
     parser.add_argument("--type", action="store_true", help="type finals into the focused window (xdotool or wtype)")
@@ -356,7 +366,8 @@ async def stream(options: argparse.Namespace, terminal: Terminal, interrupts: In
             resume_seconds=RESUME_SECONDS,
             spool=options.spool,
             formatted=not options.raw,
-            hotwords=[" ".join(command) for command in COMMANDS] if options.commands else (),
+            hotwords=options.hotword + ([" ".join(command) for command in COMMANDS] if options.commands else []),
+            only_hotwords=options.only_hotwords,
             notice=terminal.notice,
         ) as session,
     ):
@@ -463,6 +474,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream_.reconfigure(errors="replace")  # type: ignore[union-attr]  # an ASCII terminal must not end a dictation
     if options.commands and options.format == "json":
         parser.error("--commands goes with text: JSON is what the server said")
+    if options.only_hotwords and not options.hotword:
+        parser.error("--only-hotwords goes with --hotword: nothing would be heard")
     view = choose_view(
         options.format, is_terminal=sys.stdout.isatty(), environment=os.environ, revisable=options.commands
     )

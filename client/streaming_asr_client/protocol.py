@@ -45,6 +45,7 @@ class Options:
     nbest: int = 1
     endpointing: Endpointing = Endpointing()
     hotwords: tuple[str, ...] = ()
+    only_hotwords: bool = False  # whether nothing else is told
     timings: bool = False
     formatted: bool = True  # whether finals also come with marks, capitals and figures
     resumable: bool = False
@@ -114,7 +115,9 @@ def start_message(options: Options) -> str:
         "encoding": options.encoding,
         "channels": options.channels,
     }
-    for name in ("language", "partials", "words", "nbest", "hotwords", "timings", "formatted", "resumable"):
+    for name in (
+        "language", "partials", "words", "nbest", "hotwords", "only_hotwords", "timings", "formatted", "resumable",
+    ):  # fmt: skip
         if getattr(options, name) != getattr(Options(), name):
             message[name] = getattr(options, name)
     endpointing = {

@@ -31,7 +31,7 @@ BATCH = 32  # streams
 PEAK_LEARNING_RATE, LAST_LEARNING_RATE, WARM_UP_STEPS = 3e-3, 2e-5, 30
 MAX_GRADIENT_NORM = 1.0
 REPORTED_STEPS = 50
-LONE_WORDS, LOST_SHARE = 3000, 0.002  # made up for the last bias; of them that have no score over 0
+LONE_WORDS, LOST_SHARE = 10_000, 0.002  # made up for the last bias; of them that have no score over 0
 
 
 class Network(nn.Module):

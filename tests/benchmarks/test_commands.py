@@ -8,8 +8,9 @@ from typing import cast
 import pytest
 
 from benchmarks import commands
-from benchmarks.commands import PHRASES, Phrase, measure, read_phrases
+from benchmarks.commands import LISTS, PHRASES, Phrase, measure, options_of, read_phrases
 from streaming_asr.evaluate import Result
+from streaming_asr.messages import StreamOptions
 from streaming_asr.recognizer import Recognizer
 from streaming_asr.recordings import Recording
 
@@ -32,5 +33,15 @@ def test_words_and_whole_phrases_are_counted_by_kind(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(commands, "stream_recordings", heard)
     said = [Recording("a", "v", Path("a"), ("one", "two")), Recording("b", "v", Path("b"), ("one", "three"))]
-    [row] = measure(cast(Recognizer, None), {"digits": said}, hotwords=False)
+    [row] = measure(cast(Recognizer, None), {"digits": said}, "none")
     assert (row["words"], row["wer"], row["phrases"], row["phrases_right"]) == (4, 0.25, 2, 0.5)
+
+
+def test_lists_hold_words_or_phrases() -> None:
+    said = [Recording(name, "v", Path(name), words) for name, words in (("a", ("go", "on")), ("b", ("go", "up")))]
+    assert [options_of(said, hotwords) for hotwords in LISTS] == [
+        StreamOptions(),
+        StreamOptions(hotwords=("go", "on", "up")),
+        StreamOptions(hotwords=("go", "on", "up"), only_hotwords=True),
+        StreamOptions(hotwords=("go on", "go up"), only_hotwords=True),
+    ]

@@ -117,9 +117,11 @@ def test_spoken_commands_shape_the_text(mic: Mic, noise_wav: Path, tmp_path: Pat
     notes = tmp_path / "notes.txt"
     with FakeServer(speak) as server:
         sound = ("--server", server.url, "--file", str(noise_wav), "--fast")
-        process = mic(*sound, "--commands", "--output", str(notes), "--exec", f"tee -a '{tmp_path}/heard'")
+        wanted = ("--hotword", "Ada", "--hotword", "light off", "--only-hotwords")
+        process = mic(*sound, *wanted, "--commands", "--output", str(notes), "--exec", f"tee -a '{tmp_path}/heard'")
         out, err = process.communicate(timeout=30)
-    assert "scratch that" in server.clients[0].start["hotwords"]
+    assert {"Ada", "light off", "scratch that"} < set(server.clients[0].start["hotwords"])
+    assert server.clients[0].start["only_hotwords"] is True
     assert notes.read_text() == "hello, world\ngood bye.\n"
     assert (tmp_path / "heard").read_text() == "hello, world\nnonsense\ngood bye.\n"
     assert out == "hello, world\nnonsense\ngood bye.\n"
@@ -348,6 +350,7 @@ def test_it_says_which_version_it_is(mic: Mic) -> None:
         (["--file", "-", "--key-file", "missing.key"], "no API key in missing.key"),
         (["--file", "-", "--spool", "missing"], "audio cannot be kept in missing: No such file or directory"),
         (["--fast"], "--fast goes with --file"),
+        (["--only-hotwords"], "--only-hotwords goes with --hotword"),
         (["--file", "-", "--output", "notes.doc"], "must end in one of .txt, .srt, .vtt, .jsonl"),
         (["--file", "-", "--exec", "no-such-program"], "there is no program 'no-such-program'"),
         (["--file", "-", "--push-to-talk"], "standard input is no terminal"),
