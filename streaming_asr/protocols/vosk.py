@@ -32,6 +32,7 @@ from .adapter import (
 
 DEFAULT_SAMPLE_RATE = 8000  # Hz, as vosk-server's without VOSK_SAMPLE_RATE
 IGNORED_OPTIONS = ("model",)
+ANYTHING_ELSE = "[unk]"  # in a list of phrases: these alone are wanted
 MAX_NUMBER = 1e9  # of a config
 
 
@@ -46,6 +47,7 @@ class VoskAdapter(Adapter):
         self._words = True
         self._max_alternatives = 0
         self._hotwords: tuple[str, ...] = ()
+        self._only_hotwords = False
         self._partial = ""
         self._untold: list[Final] = []
 
@@ -95,16 +97,23 @@ class VoskAdapter(Adapter):
         self._max_alternatives = max(0, _whole_number(config, "max_alternatives", self._max_alternatives))
         phrases = config.get("phrase_list")
         phrases = phrases if isinstance(phrases, list) else []
-        self._hotwords = fitting_hotwords(phrases)
+        spoken = [phrase for phrase in phrases if phrase != ANYTHING_ELSE]
+        self._hotwords = fitting_hotwords(spoken)
+        self._only_hotwords = len(spoken) < len(phrases) and bool(self._hotwords)
         ignored = [Note(f"option {name} is not served") for name in IGNORED_OPTIONS if config.get(name)]
-        return [*note_hotwords(phrases, self._hotwords), *ignored]
+        return [*note_hotwords(spoken, self._hotwords), *ignored]
 
     def _started(self) -> list[Action]:
         if self.session.state is not State.OPENING:
             return []
         nbest = min(max(1, self._max_alternatives), messages.MAX_NBEST)
         start = messages.Start(
-            self._sample_rate, words=self._words, nbest=nbest, hotwords=self._hotwords, formatted=False
+            self._sample_rate,
+            words=self._words,
+            nbest=nbest,
+            hotwords=self._hotwords,
+            only_hotwords=self._only_hotwords,
+            formatted=False,
         )
         return self.session.receive_message(start)
 

@@ -91,6 +91,19 @@ def test_config_sets_rate_words_and_alternatives_until_audio_comes() -> None:
     assert sent(adapter.reached()) == [{"alternatives": alternatives}]
 
 
+@pytest.mark.parametrize(
+    ("phrases", "hotwords", "only"),
+    [(["lights on", "[unk]"], ("lights on",), True), (["stop"], ("stop",), False), (["[unk]"], (), False)],
+)
+def test_phrases_are_wanted_alone_where_all_else_has_a_name(
+    phrases: list[str], hotwords: tuple[str, ...], only: bool
+) -> None:
+    adapter = new(VoskAdapter)
+    assert adapter.receive(json.dumps({"config": {"phrase_list": phrases}})) == []
+    options = opened(adapter.receive(AUDIO)).options
+    assert (options.hotwords, options.only_hotwords) == (hotwords, only)
+
+
 @pytest.mark.parametrize(("words", "expected"), [(None, False), (0, False), ("", False), ("true", True), ([1], True)])
 def test_config_is_read_as_python_would(words: Any, expected: bool) -> None:
     adapter = new(VoskAdapter)
