@@ -50,7 +50,10 @@ function connectRun() {
       setTimeout: (action, milliseconds) => setTimeout(action, milliseconds),
       clearTimeout: (timer) => clearTimeout(timer),
     },
-    start: { ...(hotwords.length > 0 && { hotwords }), ...(!$("formatted").checked && { formatted: false }) },
+    start: {
+      ...(hotwords.length > 0 && { hotwords, ...($("only-hotwords").checked && { only_hotwords: true }) }),
+      ...(!$("formatted").checked && { formatted: false }),
+    },
     offset: spoken,
     keptSeconds: self.kind === "microphone" ? KEPT_SECONDS : Infinity,
     observer: {

@@ -416,20 +416,23 @@ def test_a_server_with_keys_is_given_one(chromium: Browser, tmp_path: Path) -> N
         assert key not in page.url
 
 
+@pytest.mark.parametrize("only", [False, True])
 @pytest.mark.parametrize(
     ("typed", "sent"), [("", None), (" , ", None), ("Ada Lovelace, Brunel ,", ["Ada Lovelace", "Brunel"])]
 )
-def test_hotwords_are_sent_when_there_are_any(page: Page, typed: str, sent: list[str] | None) -> None:
+def test_hotwords_are_sent_when_there_are_any(page: Page, typed: str, sent: list[str] | None, only: bool) -> None:
     frames: list[str | bytes] = []
     page.on("websocket", lambda socket: socket.on("framesent", lambda frame: frames.append(frame)))
     page.locator("#options summary").click()
     page.get_by_label("Hotwords").fill(typed)
+    page.get_by_label("Listen for nothing else").set_checked(only)
     with page.expect_websocket():
         drop(page, "talk.wav", wav(1, 0))
     expect_status(page, "Ready")
     start = json.loads(frames[0])
     assert start["type"] == "start"
     assert start.get("hotwords") == sent
+    assert start.get("only_hotwords", False) is (only and sent is not None)
     assert "formatted" not in start
 
 
