@@ -22,7 +22,9 @@ MAX_HOTWORDS = 100  # phrases of a session
 MAX_HOTWORD_CHARACTERS = 100  # of one
 BONUS = 8.0  # nats, of a word that is listed; `benchmarks.hotwords` measures it
 COMMON_LOG_PROB = -9.0  # words likelier than this anywhere need no help, and "the" in a phrase would pop up everywhere
-ALONE_LOG_PROB = -3.0  # to this likelihood words come, or as near as BONUS brings them, where nothing else is wanted
+# Where nothing else is wanted words come to this log probability, or as near as BONUS brings them, and no more than so
+# many nats a phone: else single letters are heard everywhere.
+ALONE_LOG_PROB, ALONE_NATS_A_PHONE = -4.0, 2.0
 UNKNOWN_LOG_PROB = -16.0  # natural log, of a word outside the lexicon before its bonus: about that of its rarest words
 MAX_UNKNOWN_WORDS = 100  # of a session
 MAX_UNKNOWN_LETTERS = 700  # of all these: guessing how they sound takes a tenth of a second, in which others wait
@@ -72,22 +74,35 @@ def pronounced(words: Iterable[str], g2p: G2P) -> Lexicon:
 
 
 def word_bonus(
+    phrases: Iterable[str], word_id: Mapping[str, int], unigram_log_probs: NDArray[np.float32], nats: float = BONUS
+) -> NDArray[np.float32] | None:
+    """The bonus [W] of each word of the lexicon, ``nats`` for rare ones; `None` if no word has one."""
+    listed = _listed(phrases, word_id)
+    bonus = np.zeros(len(unigram_log_probs), np.float32)
+    bonus[listed] = np.where(unigram_log_probs[listed] < COMMON_LOG_PROB, nats, 0)
+    return bonus if bonus.any() else None
+
+
+def word_bonus_alone(
     phrases: Iterable[str],
     word_id: Mapping[str, int],
     unigram_log_probs: NDArray[np.float32],
+    num_phones: NDArray[np.uint8],
     nats: float = BONUS,
-    alone: bool = False,
 ) -> NDArray[np.float32] | None:
-    """The bonus [W] of each word of the lexicon; `None` if no word has one.
+    """The same where nothing else is wanted: what makes all listed words about as likely, ``nats`` at most.
 
-    Only rare words have: all of ``nats``. Where nothing else is wanted, ``alone``, all listed words have what makes
-    them about as likely as each other.
+    ``num_phones`` [W] as `Lexicon.fewest_phones` gives them.
     """
-    listed = sorted({word_id[word] for phrase in phrases for word in spoken_words(phrase) if word in word_id})
+    listed = _listed(phrases, word_id)
     bonus = np.zeros(len(unigram_log_probs), np.float32)
-    own = unigram_log_probs[listed]
-    bonus[listed] = np.clip(ALONE_LOG_PROB - own, 0, nats) if alone else np.where(own < COMMON_LOG_PROB, nats, 0)
+    most = np.minimum(nats, ALONE_NATS_A_PHONE * num_phones[listed])
+    bonus[listed] = np.clip(ALONE_LOG_PROB - unigram_log_probs[listed], 0, most)
     return bonus if bonus.any() else None
+
+
+def _listed(phrases: Iterable[str], word_id: Mapping[str, int]) -> list[int]:
+    return sorted({word_id[word] for phrase in phrases for word in spoken_words(phrase) if word in word_id})
 
 
 class Phrases:

@@ -60,6 +60,12 @@ class Lexicon:
         rows = np.flatnonzero(self.pronunciation_word == self.word_id.get(word, -1))
         return [tuple(self.phones[self.offsets[row] : self.offsets[row + 1]].tolist()) for row in rows]
 
+    def fewest_phones(self) -> NDArray[np.uint8]:
+        """Of any pronunciation of each word, [W]; 255 for more."""
+        fewest = np.full(len(self), 255, np.uint8)
+        np.minimum.at(fewest, self.pronunciation_word, np.diff(self.offsets).clip(max=255).astype(np.uint8))
+        return fewest
+
     @classmethod
     def from_text(cls, text: str, name: str = "lexicon") -> Lexicon:
         """Parses the text of a lexicon file; ``name`` is for error messages.

@@ -27,7 +27,7 @@ from .features import FRAME_LENGTH_SAMPLES, FRAME_SHIFT_SAMPLES, SAMPLE_RATE
 from .formatting.punctuation import Punctuator
 from .formatting.writer import Formatter
 from .g2p import G2P
-from .hotwords import BONUS, UNKNOWN_LOG_PROB, pronounced, unknown_words, word_bonus
+from .hotwords import BONUS, UNKNOWN_LOG_PROB, pronounced, unknown_words, word_bonus, word_bonus_alone
 from .lexicon import Lexicon
 from .manifest import (
     G2P_FILE,
@@ -94,6 +94,7 @@ class Recognizer:
         self.slots = StateSlots(model.initial_state)
         self.words = lexicon.words
         self.word_id = lexicon.word_id
+        self._fewest_phones = lexicon.fewest_phones()
         self.decoder = decoder
         self.partial_rule = PartialRule()  # of streams' next utterances
         self.hotword_nats = BONUS  # of streams to come
@@ -195,7 +196,11 @@ class Recognizer:
         """A new stream. Raises `InputError` for options out of range."""
         options = options or StreamOptions()
         unigrams = self.decoder.ngram.unigram_log_probs
-        bonus = word_bonus(options.hotwords, self.word_id, unigrams, self.hotword_nats, options.only_hotwords)
+        if options.only_hotwords:
+            num_phones = self._fewest_phones
+            bonus = word_bonus_alone(options.hotwords, self.word_id, unigrams, num_phones, self.hotword_nats)
+        else:
+            bonus = word_bonus(options.hotwords, self.word_id, unigrams, self.hotword_nats)
         overlay = self._overlay(tuple(unknown_words(options.hotwords, self.word_id)), self.hotword_nats)
         return Stream(self, options, bonus, overlay)
 

@@ -17,6 +17,7 @@ from streaming_asr.hotwords import (
     spoken_words,
     unknown_words,
     word_bonus,
+    word_bonus_alone,
 )
 
 WORD_ID = {"the": 0, "magna": 1, "carta": 2, "runnymede": 3, "o'brien": 4}
@@ -35,10 +36,11 @@ def test_no_word_no_bonus() -> None:
 
 
 def test_where_nothing_else_is_wanted_the_words_of_phrases_are_about_as_likely_as_each_other() -> None:
-    bonus = word_bonus(["The Magna Carta", "not-in-the-lexicon", "Runnymede"], WORD_ID, UNIGRAMS, alone=True)
+    num_phones = np.array([2, 5, 3, 7, 5], np.uint8)
+    bonus = word_bonus_alone(["The Magna Carta", "out-of-it", "Runnymede"], WORD_ID, UNIGRAMS, num_phones)
     assert bonus is not None
-    assert bonus.tolist() == [0, BONUS, BONUS, 7, 0]  # -3 -5 -6 -3
-    assert word_bonus(["the"], WORD_ID, UNIGRAMS, alone=True) is None
+    assert bonus.tolist() == [0, BONUS, 6, 6, 0]  # most; two a phone; as likely as wanted; no hotword
+    assert word_bonus_alone(["the"], WORD_ID, UNIGRAMS, num_phones) is None
 
 
 def test_words_of_whole_phrases_are_told() -> None:

@@ -26,6 +26,8 @@ def test_text_round_trip(tmp_path: Path) -> None:
     assert len(lexicon) == 4
     assert lexicon.pronunciations("a") == [spelled("AH"), spelled("EY")]
     assert lexicon.pronunciations("nothing") == []
+    assert lexicon.fewest_phones().tolist() == [3, 4, 3, 1]
+    assert Lexicon([("a", [1, 2]), ("b", [1] * 300), ("a", [2])]).fewest_phones().tolist() == [1, 255]
     assert lexicon.to_text() == TEXT
     lexicon.save(tmp_path / "lexicon.txt")
     assert Lexicon.from_file(tmp_path / "lexicon.txt").to_text() == TEXT
