@@ -107,6 +107,18 @@ def test_a_session_hears_words_that_the_lexicon_lacks(
     assert any(asyncio.run(hear(recording, hotwords)).intersection(unknown(recording)) for recording in chosen)
 
 
+def test_a_session_that_wants_its_hotwords_alone_is_told_nothing_else(server: ServerProcess) -> None:
+    async def hear(*hotwords: str) -> list[Event]:
+        async with connect(server.url, hotwords=hotwords, only_hotwords=len(hotwords) > 0) as session:
+            return [event async for event in session.transcribe(blocks(to_pcm(read_samples(DEMO))))]
+
+    words = text(asyncio.run(hear())).split()
+    phrase = " ".join(words[3:6])
+    events = asyncio.run(hear(phrase, "open the pod bay doors"))
+    assert text(events) == phrase
+    assert all(f"{e.committed} {e.unstable}".split() in ([], phrase.split()) for e in events if isinstance(e, Partial))
+
+
 def test_a_client_killed_in_mid_word_leaves_the_server_serving(server: ServerProcess) -> None:
     before = server.num_file_descriptors
     command: list[str | Path] = [BIN / "streaming-asr-mic", "--server", server.url, "--file", DEMO, "--format", "json"]
