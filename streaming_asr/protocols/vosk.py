@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import messages
 from ..errors import ClientError
-from ..hotwords import fitting_hotwords
+from ..hotwords import fitting_hotwords, spoken_words
 from ..messages import Final, Partial, ServerMessage
 from ..session import Action, Session, State
 from .adapter import (
@@ -32,7 +32,7 @@ from .adapter import (
 
 DEFAULT_SAMPLE_RATE = 8000  # Hz, as vosk-server's without VOSK_SAMPLE_RATE
 IGNORED_OPTIONS = ("model",)
-ANYTHING_ELSE = "[unk]"  # in a list of phrases: these alone are wanted
+ANYTHING_ELSE = "[unk]"  # in a list of phrases: their words alone are wanted
 MAX_NUMBER = 1e9  # of a config
 
 
@@ -98,8 +98,12 @@ class VoskAdapter(Adapter):
         phrases = config.get("phrase_list")
         phrases = phrases if isinstance(phrases, list) else []
         spoken = [phrase for phrase in phrases if phrase != ANYTHING_ELSE]
+        texts = [phrase for phrase in spoken if isinstance(phrase, str)]
+        words = list(dict.fromkeys(word for text in texts for word in spoken_words(text)))
+        self._only_hotwords = len(spoken) < len(phrases) and 0 < len(words) == len(fitting_hotwords(words))
+        if self._only_hotwords:
+            spoken = words  # in any order, as there
         self._hotwords = fitting_hotwords(spoken)
-        self._only_hotwords = len(spoken) < len(phrases) and bool(self._hotwords)
         ignored = [Note(f"option {name} is not served") for name in IGNORED_OPTIONS if config.get(name)]
         return [*note_hotwords(spoken, self._hotwords), *ignored]
 
