@@ -19,7 +19,7 @@ from .features import NUM_MEL_BINS
 from .tensor_file import read_tensors
 
 FORMAT = "streaming_asr.speech_network"
-VERSION = "1"
+VERSION = "2"  # 1: speech from -2.06 on
 BIN_SCALE, LEVEL, LEVEL_SCALE, CHANGE_SCALE = 3.0, 10.0, 4.0, 2.0  # nepers
 LARGEST = 4.97  # beyond, the fraction would leave -1..1
 NUM_INPUTS = 2 * NUM_MEL_BINS + 2  # bins now and 30 ms ago, each less their mean; the mean, and its change
