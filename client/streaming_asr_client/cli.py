@@ -98,10 +98,10 @@ def argument_parser() -> argparse.ArgumentParser:
         metavar="PHRASE",
         action="append",
         default=[],
-        help="a word or phrase that is likely to be said, in the lexicon or not; may be given up to 100 times",
+        help="a word or phrase that is likely to be said, in the lexicon or not; may be given often",
     )
     parser.add_argument(
-        "--only-hotwords", action="store_true", help="with --hotword: hear nothing else, as for a few commands"
+        "--only-hotwords", action="store_true", help="hear nothing but what --hotword and --commands name"
     )
     parser.add_argument(
         "--push-to-talk", action="store_true", help="hear only while the space bar is on: held, or pressed until again"
@@ -474,7 +474,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream_.reconfigure(errors="replace")  # type: ignore[union-attr]  # an ASCII terminal must not end a dictation
     if options.commands and options.format == "json":
         parser.error("--commands goes with text: JSON is what the server said")
-    if options.only_hotwords and not options.hotword:
+    if options.only_hotwords and not (options.hotword or options.commands):
         parser.error("--only-hotwords goes with --hotword: nothing would be heard")
     view = choose_view(
         options.format, is_terminal=sys.stdout.isatty(), environment=os.environ, revisable=options.commands
