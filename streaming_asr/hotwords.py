@@ -22,8 +22,8 @@ MAX_HOTWORDS = 100  # phrases of a session
 MAX_HOTWORD_CHARACTERS = 100  # of one
 BONUS = 8.0  # nats, of a word that is listed; `benchmarks.hotwords` measures it
 COMMON_LOG_PROB = -9.0  # words likelier than this anywhere need no help, and "the" in a phrase would pop up everywhere
-# Where nothing else is wanted words come to this log probability, or as near as BONUS brings them, and no more than so
-# many nats a phone: else single letters are heard everywhere.
+# Where nothing else is wanted words of the lexicon come to this log probability, or as near as BONUS brings them, and
+# no more than so many nats a phone: else single letters are heard everywhere.
 ALONE_LOG_PROB, ALONE_NATS_A_PHONE = -4.0, 2.0
 UNKNOWN_LOG_PROB = -16.0  # natural log, of a word outside the lexicon before its bonus: about that of its rarest words
 MAX_UNKNOWN_WORDS = 100  # of a session
@@ -90,7 +90,7 @@ def word_bonus_alone(
     num_phones: NDArray[np.uint8],
     nats: float = BONUS,
 ) -> NDArray[np.float32] | None:
-    """The same where nothing else is wanted: what makes all listed words about as likely, ``nats`` at most.
+    """The same where nothing else is wanted: common words have one, too, but none more than ``nats``.
 
     ``num_phones`` [W] as `Lexicon.fewest_phones` gives them.
     """
@@ -113,6 +113,7 @@ class Phrases:
         self._by_first: dict[str, list[tuple[str, ...]]] = {}
         for phrase in sorted(distinct, key=len, reverse=True):
             self._by_first.setdefault(phrase[0], []).append(phrase)
+        self._longest = max(map(len, distinct), default=0)
 
     def places(self, words: Sequence[str], is_over: bool = True) -> list[int]:
         """The indices of the words that whole phrases hold, of phrases that begin at one word the longest.
@@ -122,11 +123,20 @@ class Phrases:
         places: list[int] = []
         at = 0
         while at < len(words):
-            rest = tuple(words[at:])
+            rest = tuple(words[at : at + self._longest])
             phrases = self._by_first.get(words[at], [])
-            if not is_over and any(len(phrase) > len(rest) and phrase[: len(rest)] == rest for phrase in phrases):
+            if not is_over and any(_goes_on(rest, phrase) for phrase in phrases):
                 break
             length = next((len(phrase) for phrase in phrases if phrase == rest[: len(phrase)]), 0)
             places += range(at, at + length)
             at += length or 1
         return places
+
+    def may_go_on(self, words: Sequence[str]) -> bool:
+        """Whether a phrase may have begun that is not whole, or may become a longer one."""
+        ends = (tuple(words[at:]) for at in range(max(0, len(words) - self._longest), len(words)))
+        return any(_goes_on(end, phrase) for end in ends for phrase in self._by_first.get(end[0], []))
+
+
+def _goes_on(begun: tuple[str, ...], phrase: tuple[str, ...]) -> bool:
+    return len(phrase) > len(begun) and phrase[: len(begun)] == begun

@@ -227,7 +227,7 @@ def check_start(start: messages.Start, model: ModelInfo) -> None:
     if len(start.hotwords) > MAX_HOTWORDS or any(len(word) > MAX_HOTWORD_CHARACTERS for word in start.hotwords):
         words = f"there may be {MAX_HOTWORDS} hotwords of {MAX_HOTWORD_CHARACTERS} characters"
         raise ClientError("bad_hotwords", words, 1003)
-    if start.only_hotwords and not any(map(any, map(spoken_words, start.hotwords))):
+    if start.only_hotwords and not [word for phrase in start.hotwords for word in spoken_words(phrase)]:
         raise ClientError("bad_hotwords", "only_hotwords needs hotwords: nothing else would be told", 1003)
     try:
         endpointing.session_rules(start.endpointing)

@@ -50,6 +50,7 @@ ONSET_REACH_FRAMES = 30  # how long before the model names a sound it may have b
 CUT_BEFORE_FRAMES = 100  # an utterance that must end amid speech ends behind words that have ended so long ago
 LONE_WORD_FRAMES = 15  # from the first sound of a word to its last, at least, if the best guess has none
 BLANK_WITH_TOKEN = math.log(0.5)  # log probability of blank below which a frame counts as a token
+NOTHING_SHOWN: tuple[list[int], int] = ([], 0)  # word ids, and how many of them are settled
 NOTHING_SAID = Guess(Words([], [], []), 0.0, 0, [], Words([], [], []), [])
 
 
@@ -195,7 +196,7 @@ class Stream:
         self._partial = PartialText(self._recognizer.partial_rule)
         self._in_speech = self._holds_word = False
         self._onset = self._front.cursor  # frame where speech began, while there is any
-        self._told: tuple[list[int], int] = ([], 0)  # word ids in the last partial, and how many of them are settled
+        self._shown = self._told = NOTHING_SHOWN  # when the last partial was due, and what it said
 
     # --- one step, called by `Recognizer.step` ----------------------------------------------------------------------
 
@@ -241,7 +242,7 @@ class Stream:
             self._front.skip()  # asleep: with what it still holds all is over
             final = self._final(self._flushing, self._hypotheses())
             self._say_checkpoint(events, self._front.cursor)
-            events.append(final)
+            self._say_final(events, final)
             self._samples_before += self._front.num_samples
             self._restart_front()
             self._drain_inbox()
@@ -257,14 +258,10 @@ class Stream:
         settled = partial.update(guess)
         if settled > guess.stable_words:
             decoder.commit(self.decoder_state, settled)
-        shown, committed = self._wanted(partial.shown, partial.num_committed)
-        if self._options.partials and shown.ids and (shown.ids, committed) != self._told and self._heard_speech:
-            self._told = shown.ids, committed
-            texts = [self._word(word_id) for word_id in shown.ids]
-            start, end = self._span(shown.starts[0], shown.ends[-1])
-            events.append(
-                Partial(self._utterance, " ".join(texts[:committed]), " ".join(texts[committed:]), start, end)
-            )
+        shown = partial.shown.ids, partial.num_committed
+        if self._options.partials and shown != self._shown and self._heard_speech:
+            self._shown = shown
+            self._say_partial(events, *self._told_words(partial.shown, partial.num_committed))
         words = guess.words
         began = self._output_seconds(words.starts[0]) if words.ids else self._seconds(self._onset)
         silence = endpointing.Silence(
@@ -282,9 +279,7 @@ class Stream:
             said = hypotheses[0].words if hypotheses else []
             if said or self._told[0]:
                 end = self._output_frame(said[-1].end_frame + 1) if said else 0
-                final = self._final("endpoint", hypotheses)
-                self._say_checkpoint(events, max(end, self._front.cursor - ONSET_REACH_FRAMES))
-                events.append(final)
+                self._end_utterance(events, hypotheses, max(end, self._front.cursor - ONSET_REACH_FRAMES))
             self._restart_utterance()
         elif not words.ids and not self._holds_word and self._is_quiet:
             # The best guess may be amid a longer word, which will not go on, while a path beside it has heard one.
@@ -296,20 +291,28 @@ class Stream:
     def _part_utterance(self, events: list[Event]) -> None:
         """Ends it behind a word amid speech: the search goes on, and what it has heard since opens the next one.
 
-        Later, if that word has not its score by the neural language model yet.
+        Later, if that word has not its score by the neural language model yet, or a hotword may go on behind it.
         """
         decoder, words = self._recognizer.decoder, self.guess.words
         long_ago = sum(self._output_frame(end + 1) <= self._front.cursor - CUT_BEFORE_FRAMES for end in words.ends)
         stable = decoder.commit(self.decoder_state, max(self._partial.num_committed, long_ago))
-        if stable and stable >= self._partial.num_committed:
+        is_amid = self._only is not None and self._only.may_go_on(list(map(self._word, words.ids[:stable])))
+        if stable and stable >= self._partial.num_committed and not is_amid:
             taken = decoder.take(self.decoder_state)
             end = self._output_frame(taken.words[-1].end_frame + 1)
-            final = self._final("endpoint", self._wanted_of([taken]), goes_on=True)
-            self._say_checkpoint(events, end)
-            events.append(final)
+            self._end_utterance(events, [taken], end, goes_on=True)
             self._open_utterance(end)
             self._in_speech, self._onset = True, end
             events.append(SpeechStarted(self._seconds(end)))
+
+    def _end_utterance(
+        self, events: list[Event], hypotheses: Sequence[Hypothesis], settled: int, goes_on: bool = False
+    ) -> None:
+        """Says its final, if there is anything to tell, and that all before the frame ``settled`` is in finals."""
+        final = self._final("endpoint", hypotheses, goes_on)
+        self._say_checkpoint(events, settled)
+        if final.text or self._told[0]:
+            self._say_final(events, final)
 
     @property
     def _owes_checkpoint(self) -> bool:
@@ -345,14 +348,17 @@ class Stream:
         first, last = hypotheses[0].words[0].start_frame, hypotheses[0].words[-1].end_frame
         return self._recognizer.frames_per_output * (last - first) >= LONE_WORD_FRAMES
 
-    def _hypotheses(self) -> Sequence[Hypothesis]:
+    def _hypotheses(self) -> list[Hypothesis]:
         """Of the utterance that ends here, best first; none where no speech was heard."""
         if self._front.is_asleep or not self._heard_speech:
             return []
-        return self._wanted_of(self._recognizer.decoder.finish(self.decoder_state, self._options.nbest))
+        is_cut = self._only is not None and self._options.nbest > 1  # some of them may be alike in what is told
+        return self._recognizer.decoder.finish(
+            self.decoder_state, messages.MAX_NBEST if is_cut else self._options.nbest
+        )
 
-    def _wanted(self, words: Words, num_settled: int) -> tuple[Words, int]:
-        """Those that are told, and how many of them are settled."""
+    def _told_words(self, words: Words, num_settled: int) -> tuple[Words, int]:
+        """The words that a session wants told, and how many of them are settled."""
         if self._only is None:
             return words, num_settled
         texts = [self._word(word_id) for word_id in words.ids]
@@ -360,23 +366,25 @@ class Stream:
         settled = self._only.places(texts[:num_settled], is_over=False)
         return Words(*([details[place] for place in places] for details in words)), len(settled)
 
-    def _wanted_of(self, hypotheses: Sequence[Hypothesis]) -> Sequence[Hypothesis]:
-        """The same, with the words that are told; of those that then are alike the best."""
-        if self._only is None:
+    def _told_hypotheses(self, hypotheses: Sequence[Hypothesis]) -> Sequence[Hypothesis]:
+        """Hypotheses with the words that a session wants told; the best, and others with any that are not alike."""
+        if self._only is None or not hypotheses:
             return hypotheses
         distinct: dict[tuple[int, ...], Hypothesis] = {}
         for hypothesis in hypotheses:
-            texts = [self._word(word_id) for word_id in hypothesis.word_ids]
-            words = [hypothesis.words[place] for place in self._only.places(texts)]
-            told = dataclasses.replace(hypothesis, words=words)
+            places = self._only.places([self._word(word_id) for word_id in hypothesis.word_ids])
+            told = dataclasses.replace(hypothesis, words=[hypothesis.words[place] for place in places])
             distinct.setdefault(tuple(told.word_ids), told)
-        return list(distinct.values())
+        best, *others = distinct.values()
+        return [best, *(other for other in others if other.words)][: self._options.nbest]
 
     def _final(self, reason: Reason, hypotheses: Sequence[Hypothesis], goes_on: bool = False) -> Final:
+        if hypotheses and hypotheses[0].words:
+            self._context = hypotheses[0].context
+        hypotheses = self._told_hypotheses(hypotheses)
         best = hypotheses[0] if hypotheses else None
         start = end = self._now()
         if best and best.words:
-            self._context = best.context
             start, end = self._span(best.words[0].start_frame, best.words[-1].end_frame)
         words = self._words(best) if best else []
         written: list[str] = []
@@ -385,7 +393,7 @@ class Stream:
             written = self._recognizer.formatter.write(texts, self._open_sentence, goes_on, self._hotwords)
             words = [structs.replace(word, written=text) for word, text in zip(words, written, strict=True)]
             self._open_sentence = open_sentence(texts, written, self._open_sentence)
-        final = Final(
+        return Final(
             utterance=self._utterance,
             text=" ".join(word.word for word in words),
             start=start,
@@ -396,8 +404,20 @@ class Stream:
             alternatives=[self._alternative(h) for h in hypotheses[1:]],
             formatted=" ".join(filter(None, written)),
         )
+
+    def _say_final(self, events: list[Event], final: Final) -> None:
+        events.append(final)
         self._utterance += 1
-        return final
+
+    def _say_partial(self, events: list[Event], words: Words, num_settled: int) -> None:
+        """Unless it is known; also that nothing is left of what was told."""
+        if (words.ids, num_settled) == self._told:
+            return
+        self._told = words.ids, num_settled
+        texts = [self._word(word_id) for word_id in words.ids]
+        start, end = self._span(words.starts[0], words.ends[-1]) if texts else (self._now(), self._now())
+        committed, rest = " ".join(texts[:num_settled]), " ".join(texts[num_settled:])
+        events.append(Partial(self._utterance, committed, rest, start, end))
 
     def _word(self, word_id: int) -> str:
         known = self._recognizer.words

@@ -58,6 +58,14 @@ def test_words_of_whole_phrases_are_told() -> None:
     assert told("go and turn up", is_over=False) == "go turn up"
 
 
+def test_a_phrase_may_go_on_where_it_is_cut() -> None:
+    phrases = Phrases(["go", "go on", "turn the light off"])
+    assert all(phrases.may_go_on(words.split()) for words in ("go", "well turn the", "on and go"))
+    assert [phrases.may_go_on(words.split()) for words in ("", "go on", "the light", "turn the light off")] == [
+        False
+    ] * 4
+
+
 def test_what_is_settled_of_phrases_stays_whatever_is_said_next() -> None:
     rng = np.random.default_rng(0)
     for _ in range(300):
