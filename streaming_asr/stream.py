@@ -48,6 +48,7 @@ SLEEP_AFTER_SECONDS = 0.5  # of silence, by every measure, outside an utterance
 FLUSH_FRAMES = 15  # of silence after the last sample, beside the look-ahead, so that its sounds can be emitted
 ONSET_REACH_FRAMES = 30  # how long before the model names a sound it may have begun
 CUT_BEFORE_FRAMES = 100  # an utterance that must end amid speech ends behind words that have ended so long ago
+HOTWORD_SECONDS = 10.0  # for which such an end waits for that of a hotword, where nothing else is wanted
 LONE_WORD_FRAMES = 15  # from the first sound of a word to its last, at least, if the best guess has none
 BLANK_WITH_TOKEN = math.log(0.5)  # log probability of blank below which a frame counts as a token
 NOTHING_SHOWN: tuple[list[int], int] = ([], 0)  # word ids, and how many of them are settled
@@ -273,7 +274,7 @@ class Stream:
         in_audio = self._front.cursor * FRAME_SHIFT_SAMPLES <= self._front.num_samples
         rule = endpointing.endpoint(self._rules, silence) if in_audio else None
         if rule and rule.is_amid_speech and words.ids and self._heard_speech:
-            self._part_utterance(events)
+            self._part_utterance(events, may_wait=silence.utterance < rule.utterance_seconds + HOTWORD_SECONDS)
         elif rule:
             hypotheses = self._hypotheses()
             said = hypotheses[0].words if hypotheses else []
@@ -288,16 +289,18 @@ class Stream:
             if not self._holds_word:
                 self._fall_asleep()
 
-    def _part_utterance(self, events: list[Event]) -> None:
+    def _part_utterance(self, events: list[Event], may_wait: bool) -> None:
         """Ends it behind a word amid speech: the search goes on, and what it has heard since opens the next one.
 
-        Later, if that word has not its score by the neural language model yet, or a hotword may go on behind it.
+        Later, if that word has not its score by the neural language model yet, or if a hotword may go on behind it and
+        there ``may_wait`` for its end.
         """
         decoder, words = self._recognizer.decoder, self.guess.words
         long_ago = sum(self._output_frame(end + 1) <= self._front.cursor - CUT_BEFORE_FRAMES for end in words.ends)
         stable = decoder.commit(self.decoder_state, max(self._partial.num_committed, long_ago))
-        is_amid = self._only is not None and self._only.may_go_on(list(map(self._word, words.ids[:stable])))
-        if stable and stable >= self._partial.num_committed and not is_amid:
+        texts = [self._word(word_id) for word_id in words.ids[:stable]]
+        waits = may_wait and self._only is not None and self._only.may_go_on(texts)
+        if stable and stable >= self._partial.num_committed and not waits:
             taken = decoder.take(self.decoder_state)
             end = self._output_frame(taken.words[-1].end_frame + 1)
             self._end_utterance(events, [taken], end, goes_on=True)

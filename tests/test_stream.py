@@ -476,7 +476,8 @@ def test_speech_is_not_parted_amid_a_hotword(recognizer: Recognizer) -> None:
     samples = noise(20, 1)
     (whole,) = finals(run(recognizer, samples, 960))
     said = whole.text.split()
-    phrases = [" ".join(said[first : first + 3]) for first in range(0, len(said) - 3, 5)]
+    triples = [said[first : first + 3] for first in range(0, len(said) - 3, 5)]
+    phrases = [" ".join(triple) for triple in triples if len(set(triple)) == 3][::9]
     events = run(recognizer, samples, 960, alone(*phrases, max_utterance_ms=1000))
     told = [word.word for final in finals(events) for word in final.words]
     assert told == [word.word for word in told_of(whole, *phrases)]
@@ -485,6 +486,16 @@ def test_speech_is_not_parted_amid_a_hotword(recognizer: Recognizer) -> None:
     assert sum(isinstance(event, Checkpoint) for event in few) > 8
     assert [(final.reason, bool(final.text)) for final in finals(few)] == [("endpoint", True), ("stop", False)]
     assert [final.utterance for final in finals(few)] == [0, 1]
+
+
+def test_no_hotword_keeps_an_utterance_open_for_ever(recognizer: Recognizer) -> None:
+    samples = noise(26, 1)
+    (whole,) = finals(run(recognizer, samples, 960))
+    said = whole.text.split()
+    phrases = [" ".join(said[first : first + 40]) + " never" for first in range(len(said))]  # each may go on
+    events = run(recognizer, samples, 960, alone(said[0], *phrases, max_utterance_ms=1000))
+    first, second, *_ = [event.time for event in events if isinstance(event, SpeechStarted)]
+    assert 9 < second - first < 12
 
 
 def test_options_are_honoured(recognizer: Recognizer) -> None:
