@@ -49,13 +49,17 @@ def spoken_words(phrase: str) -> Iterator[str]:
             yield word
 
 
+def words_of(phrases: Iterable[str]) -> Iterator[str]:
+    """The words of all phrases, in their order, as `spoken_words` has them."""
+    return itertools.chain.from_iterable(map(spoken_words, phrases))
+
+
 def unknown_words(phrases: Iterable[str], word_id: Mapping[str, int]) -> list[str]:
     """The first words of the phrases that the lexicon lacks and that at most 24 letters from a to z spell.
 
     At most 100, and 700 letters in all.
     """
-    words = (word for phrase in phrases for word in spoken_words(phrase))
-    unknown = dict.fromkeys(word for word in words if word not in word_id and _SPELLED.fullmatch(word))
+    unknown = dict.fromkeys(word for word in words_of(phrases) if word not in word_id and _SPELLED.fullmatch(word))
     letters = itertools.accumulate(map(len, unknown))
     return [
         word
@@ -102,7 +106,7 @@ def word_bonus_alone(
 
 
 def _listed(phrases: Iterable[str], word_id: Mapping[str, int]) -> list[int]:
-    return sorted({word_id[word] for phrase in phrases for word in spoken_words(phrase) if word in word_id})
+    return sorted({word_id[word] for word in words_of(phrases) if word in word_id})
 
 
 class Phrases:

@@ -25,7 +25,7 @@ from . import endpointing, messages
 from .audio import AudioDecoder, Samples
 from .containers import PIECE_BYTES, ContainerDecoder
 from .errors import ClientError, InputError
-from .hotwords import MAX_HOTWORD_CHARACTERS, MAX_HOTWORDS, spoken_words
+from .hotwords import MAX_HOTWORD_CHARACTERS, MAX_HOTWORDS, words_of
 from .limits import Limits
 from .messages import Checkpoint, Event, Final, Reason, ServerMessage, StreamOptions
 
@@ -227,7 +227,7 @@ def check_start(start: messages.Start, model: ModelInfo) -> None:
     if len(start.hotwords) > MAX_HOTWORDS or any(len(word) > MAX_HOTWORD_CHARACTERS for word in start.hotwords):
         words = f"there may be {MAX_HOTWORDS} hotwords of {MAX_HOTWORD_CHARACTERS} characters"
         raise ClientError("bad_hotwords", words, 1003)
-    if start.only_hotwords and not [word for phrase in start.hotwords for word in spoken_words(phrase)]:
+    if start.only_hotwords and not list(words_of(start.hotwords)):
         raise ClientError("bad_hotwords", "only_hotwords needs hotwords: nothing else would be told", 1003)
     try:
         endpointing.session_rules(start.endpointing)

@@ -34,7 +34,7 @@ from .features import (
 )
 from .formatting.writer import Formatter, open_after, open_sentence
 from .front_end import PREROLL_FRAMES, FrontEnd
-from .hotwords import Phrases, spoken_words
+from .hotwords import Phrases, words_of
 from .level import SpeechLevel
 from .messages import Checkpoint, Event, Final, Partial, Reason, SpeechStarted, StreamOptions
 from .partials import PartialRule, PartialText
@@ -99,7 +99,7 @@ class Stream:
         self._rules = endpointing.session_rules(options.endpointing)
         self._bonus, self._overlay = bonus, overlay
         self._own_words = overlay.words if overlay else []
-        self._hotwords = {word for phrase in options.hotwords for word in spoken_words(phrase)}
+        self._hotwords = set(words_of(options.hotwords))
         self._only = Phrases(options.hotwords) if options.only_hotwords else None
         self._inbox: deque[Samples | Reason] = deque()
         self._utterance = options.first_utterance

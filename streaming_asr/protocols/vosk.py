@@ -13,7 +13,7 @@ from typing import Any
 
 from .. import messages
 from ..errors import ClientError
-from ..hotwords import fitting_hotwords, spoken_words
+from ..hotwords import fitting_hotwords, words_of
 from ..messages import Final, Partial, ServerMessage
 from ..session import Action, Session, State
 from .adapter import (
@@ -98,8 +98,7 @@ class VoskAdapter(Adapter):
         phrases = config.get("phrase_list")
         phrases = phrases if isinstance(phrases, list) else []
         spoken = [phrase for phrase in phrases if phrase != ANYTHING_ELSE]
-        texts = [phrase for phrase in spoken if isinstance(phrase, str)]
-        words = list(dict.fromkeys(word for text in texts for word in spoken_words(text)))
+        words = list(dict.fromkeys(words_of(phrase for phrase in spoken if isinstance(phrase, str))))
         self._only_hotwords = len(spoken) < len(phrases) and 0 < len(words) == len(fitting_hotwords(words))
         if self._only_hotwords:
             spoken = words  # in any order, as there
