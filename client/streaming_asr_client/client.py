@@ -453,6 +453,7 @@ async def connect(
 ) -> AsyncIterator[StreamingClient]:
     """Opens a session and waits until the server is ready; closes it at the end, whatever happened.
 
+    `hotwords`: words and phrases that are likely; with `only_hotwords` nothing else is told.
     `timings`: whether partials and finals say what they waited for. `key`: an API key, for a server that asks for one.
     `resume_seconds`: how long to try to go on with the session when its connection drops, which `notice` is told;
     nothing is lost then, and nothing comes twice. Servers that cannot do that refuse, or say so in `Ready.token`, which

@@ -53,7 +53,7 @@ class Network(nn.Module):
         scores: Tensor = self.score(states)[..., 0]
         return scores
 
-    def exported(self, least: float = 0.0) -> SpeechNetwork:
+    def exported(self, least: float) -> SpeechNetwork:
         """The same, as it is served: with scores that are less by ``least``."""
         weights = {name: np.array(tensor.numpy().T, order="C") for name, tensor in self.state_dict().items()}
         return SpeechNetwork(

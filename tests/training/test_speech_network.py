@@ -47,7 +47,7 @@ def test_what_is_exported_scores_as_what_was_trained() -> None:
     network, frames = Network(5), np.random.default_rng(0).normal(10, 3, (30, 80)).astype(np.float32)
     with torch.inference_mode():
         expected = network(torch.from_numpy(frames)[None])[0].numpy()
-    np.testing.assert_allclose(scores_of(frames, network.exported()), expected, atol=1e-3)
+    np.testing.assert_allclose(scores_of(frames, network.exported(0.0)), expected, atol=1e-3)
 
 
 def test_the_highest_score_of_a_group_counts_most_as_it_is_known_80_ms_later() -> None:

@@ -23,6 +23,7 @@ from streaming_asr.training.speech_streams import (
     find_audio,
     group,
     heard,
+    make_lone_word,
     make_stream,
 )
 from tests.training.corpus import write_corpus
@@ -102,6 +103,17 @@ def test_streams_have_speech_and_other_sound_and_come_from_the_seed(tmp_path: Pa
     assert 0.05 < np.mean(in_groups) < 0.95
 
 
+def test_a_lone_word_has_a_quiet_room_around_it(sounds: Sounds) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        word = make_lone_word(sounds, rng)
+        spoken = np.flatnonzero(word.is_speech)
+        assert len(word.frames) == len(word.groups) == len(word.is_speech)
+        assert 60 <= spoken[0] < len(word.frames) - 50
+        assert 0 < spoken[-1] - spoken[0] < 110  # 0.8 s, said slowly
+        assert not (word.groups[~word.is_speech] >= 0).any()
+
+
 def test_near_speech_nothing_else_is_sure(sounds: Sounds, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[NDArray[np.int8]] = []
 
@@ -127,6 +139,7 @@ def test_silent_files_are_no_trouble(tmp_path: Path, sounds: Sounds) -> None:
     silent = Sounds(recordings, [tmp_path / "silence.wav", tmp_path / "nothing.wav"], rng)
     for _ in range(4):
         assert np.isfinite(make_stream(silent, rng).frames).all()
+        assert np.isfinite(make_lone_word(silent, rng).frames).all()
 
 
 def test_all_audio_below_a_folder_is_found_and_else_it_is_said(tmp_path: Path) -> None:
