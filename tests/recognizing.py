@@ -96,6 +96,11 @@ def finals(events: list[Event]) -> list[Final]:
     return [event for event in events if isinstance(event, Final)]
 
 
+def texts(events: list[Event]) -> list[str]:
+    """Of the finals that have any."""
+    return [final.text for final in finals(events) if final.text]
+
+
 def check_committed(events: list[Event]) -> None:
     """Committed text only grows within an utterance, and its final begins with it."""
     committed: dict[int, list[str]] = {}
